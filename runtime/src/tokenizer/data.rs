@@ -1,0 +1,136 @@
+//! The tokenizer as it lies in the model file: borrowed tables, read in place.
+//!
+//! Every table is a plain byte slice of little-endian numbers, so that it needs neither
+//! alignment nor a copy. `docs/format.md` describes each.
+
+use serde::{Deserialize, Serialize};
+
+/// How text becomes tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum TokenizerKind {
+    /// GPT-2's byte-level BPE: merges by rank inside pre-tokens; any byte string can be encoded.
+    ByteLevelBpe,
+    /// SentencePiece-style BPE: merges by score, leftmost first, byte fallback, `▁` for space.
+    SentencePieceBpe,
+    /// BERT's WordPiece: greedy longest match, `##` for continuations.
+    WordPiece,
+}
+
+/// How a byte-level BPE cuts text before merging (each is a published regular expression,
+/// implemented as a hand-written scanner).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum PreTokenizer {
+    /// No cutting.
+    None,
+    /// GPT-2's pattern.
+    Gpt2,
+    /// Single digits first, then GPT-2's pattern (SmolLM).
+    DigitsGpt2,
+    /// Llama 3's and tiktoken's cl100k pattern.
+    Llama3,
+    /// Qwen 2's: Llama 3's with single digits.
+    Qwen2,
+    /// BERT's: white space and punctuation.
+    Bert,
+}
+
+/// What happens to text before it is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Normalizer {
+    /// Nothing.
+    None,
+    /// Unicode NFC.
+    Nfc,
+    /// BERT uncased: clean, space CJK, strip accents, lower-case.
+    BertUncased,
+}
+
+/// A token's role, one byte a token in the file. The numbers are GGUF's and SentencePiece's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TokenType {
+    /// An ordinary piece of text.
+    Normal = 1,
+    /// Stands for what the vocabulary cannot say.
+    Unknown = 2,
+    /// Steers the model (`<|endoftext|>`, `<s>`): prints as nothing, encoded only on request.
+    Control = 3,
+    /// Added by the user: matched whole in text, prints as itself.
+    UserDefined = 4,
+    /// A hole in the numbering.
+    Unused = 5,
+    /// One raw byte (`<0x0A>`), for byte fallback.
+    Byte = 6,
+}
+
+impl TokenType {
+    /// The role that the file's byte names.
+    pub const fn from_u8(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Normal,
+            2 => Self::Unknown,
+            3 => Self::Control,
+            4 => Self::UserDefined,
+            5 => Self::Unused,
+            6 => Self::Byte,
+            _ => return None,
+        })
+    }
+}
+
+/// The tokenizer's tables, borrowed from the model file.
+///
+/// `n` is `n_tokens`. Token bytes are what the token *means*: for byte-level BPE the raw bytes
+/// (not GPT-2's printable stand-ins), for SentencePiece the piece with `▁` written as a space
+/// (a byte token `<0x0A>` is the one byte 0x0A), for WordPiece the piece with its `##`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenizerData<'a> {
+    /// Which algorithm.
+    pub kind: TokenizerKind,
+    /// How text is cut first.
+    pub pre_tokenizer: PreTokenizer,
+    /// What is done to text before that.
+    pub normalizer: Normalizer,
+    /// A text begins with the `bos` token when encoded for the model.
+    pub add_bos: bool,
+    /// SentencePiece: a text begins with a space that is not its own.
+    pub add_space_prefix: bool,
+    /// A whole pre-token that is in the vocabulary is that token, whatever the merges say (Llama 3).
+    pub ignore_merges: bool,
+    /// How many tokens, special ones included.
+    pub n_tokens: u32,
+    /// The longest token, in bytes.
+    pub max_token_bytes: u32,
+    /// Begins a text.
+    pub bos: Option<u32>,
+    /// What unknown text becomes.
+    pub unknown: Option<u32>,
+    /// Tokens that end a text, u32 each.
+    #[serde(borrow)]
+    pub end_tokens: &'a [u8],
+    /// All tokens' bytes in order of id.
+    pub text: &'a [u8],
+    /// Where each token's bytes begin in `text`: n + 1 numbers, u32 each.
+    pub offsets: &'a [u8],
+    /// Ids that plain text can become, in order of their bytes: u16 each if n ≤ 65536, else u32.
+    /// No two of them have the same bytes.
+    pub sorted: &'a [u8],
+    /// One [`TokenType`] byte a token.
+    pub types: &'a [u8],
+    /// Byte-level BPE: the length of the left part that a token's merge joins, one byte a token;
+    /// 0 for a token that no merge makes. Empty for other kinds.
+    pub left_len: &'a [u8],
+    /// Byte-level BPE: merge ranks, u32 a token, where ids are not in the order of merging; else empty.
+    pub ranks: &'a [u8],
+    /// Byte-level BPE: further merges that make a token which another merge makes too:
+    /// (left id, right id, rank), u32 each, sorted by (left, right).
+    pub extra_merges: &'a [u8],
+    /// SentencePiece: f32 scores, one a token; empty for other kinds.
+    pub scores: &'a [u8],
+    /// Special tokens that are matched in text when the caller allows: (id u32, flags u32) each,
+    /// longest text first. Flag 1 strips white space left of it, 2 right of it, 4: a control token.
+    pub added: &'a [u8],
+}

@@ -1,0 +1,4 @@
+//! Text in, checkpoint and model file out: the f32 model with its gradients, the optimizer,
+//! the data pipeline.
+#![warn(missing_docs)]
+
