@@ -1,0 +1,29 @@
+//! Views of bytes as numbers: the one place, besides memory carving, where a pointer changes type.
+
+// The file is little-endian and is read in place.
+#[cfg(target_endian = "big")]
+compile_error!("smidgen-runtime reads model files in place and needs a little-endian target");
+
+macro_rules! view {
+    ($name:ident, $type:ty, $what:literal) => {
+        #[doc = concat!("The bytes as ", $what, "; `None` if misaligned or of a length that does not divide.")]
+        pub(crate) fn $name(bytes: &[u8]) -> Option<&[$type]> {
+            let size = size_of::<$type>();
+            if bytes.as_ptr().align_offset(align_of::<$type>()) != 0 || !bytes.len().is_multiple_of(size) {
+                return None;
+            }
+            // SAFETY: the pointer is aligned (checked above), the length covers exactly these
+            // bytes, every bit pattern is a value of the type, and the borrow keeps its lifetime.
+            Some(unsafe { core::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size) })
+        }
+    };
+}
+
+view!(as_f32, f32, "f32");
+view!(as_u16, u16, "u16");
+
+/// The bytes as i8: same size, same alignment, every pattern valid.
+pub(crate) fn as_i8(bytes: &[u8]) -> &[i8] {
+    // SAFETY: i8 and u8 have one layout and every bit pattern is valid for both.
+    unsafe { core::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
+}

@@ -1,0 +1,165 @@
+//! The first 128 bytes: every field at a fixed place, so that a `const fn` can read them and
+//! the memory that a model needs is known when firmware is compiled.
+
+use postcard::fixint::le;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Architecture, Config};
+use crate::error::LoadError;
+
+/// The first eight bytes of every model file.
+pub const MAGIC: [u8; 8] = *b"SMIDGEN\0";
+/// The format version that this crate reads and writes.
+pub const VERSION: u32 = 1;
+/// Bytes of the prefix.
+pub const PREFIX_LEN: usize = 128;
+
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum KvType {
+    /// 8-bit integers with a bf16 scale a head.
+    Q8 = 1,
+    /// 32-bit floats.
+    F32 = 2,
+}
+
+impl KvType {
+    /// The type that the file's byte names.
+    pub const fn from_u8(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Q8),
+            2 => Some(Self::F32),
+            _ => None,
+        }
+    }
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Q8 => "q8",
+            Self::F32 => "f32",
+        }
+    }
+}
+
+/// The prefix as postcard sees it. Offsets in bytes from the file's begin stand behind each field.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prefix {
+    /// 0: [`MAGIC`].
+    pub magic: [u8; 8],
+    /// 8: [`VERSION`].
+    #[serde(with = "le")]
+    pub version: u32,
+    /// 12: XXH32 (seed 0) of every byte from 16 on.
+    #[serde(with = "le")]
+    pub checksum: u32,
+    /// 16: bytes of the whole file.
+    #[serde(with = "le")]
+    pub file_len: u64,
+    /// 24: [`Architecture`].
+    pub architecture: u8,
+    /// 25: the [`KvType`] used if the user does not ask for another.
+    pub kv_type: u8,
+    /// 26: zero.
+    pub reserved_a: [u8; 2],
+    /// 28.
+    #[serde(with = "le")]
+    pub n_layers: u32,
+    /// 32.
+    #[serde(with = "le")]
+    pub dim: u32,
+    /// 36.
+    #[serde(with = "le")]
+    pub n_heads: u32,
+    /// 40.
+    #[serde(with = "le")]
+    pub n_kv_heads: u32,
+    /// 44.
+    #[serde(with = "le")]
+    pub head_dim: u32,
+    /// 48.
+    #[serde(with = "le")]
+    pub ffn_dim: u32,
+    /// 52.
+    #[serde(with = "le")]
+    pub vocab_size: u32,
+    /// 56.
+    #[serde(with = "le")]
+    pub context_len: u32,
+    /// 60: f32 as its four bytes.
+    pub norm_eps: [u8; 4],
+    /// 64: which roles of the whole model there are ([`Role::bit`](super::Role::bit)).
+    #[serde(with = "le")]
+    pub global_roles: u32,
+    /// 68: which roles every layer has.
+    #[serde(with = "le")]
+    pub layer_roles: u32,
+    /// 72: where the first entry of the tensor table lies.
+    #[serde(with = "le")]
+    pub table_at: u64,
+    /// 80: where the tensors' data begins, a multiple of 64.
+    #[serde(with = "le")]
+    pub data_at: u64,
+    /// 88: bytes of it.
+    #[serde(with = "le")]
+    pub data_len: u64,
+    /// 96: the longest token in bytes, 0 without a tokenizer.
+    #[serde(with = "le")]
+    pub max_token_bytes: u32,
+    /// 100: zero.
+    pub reserved_b: [u8; 28],
+}
+
+const fn u32_at(file: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([file[at], file[at + 1], file[at + 2], file[at + 3]])
+}
+
+impl Prefix {
+    /// The dimensions, read from a file's first bytes without postcard: this one is `const`.
+    ///
+    /// # Errors
+    /// Whatever makes the prefix unusable; the rest of the file is not looked at.
+    pub const fn read_config(file: &[u8]) -> Result<(Config, KvType), LoadError> {
+        if file.len() < PREFIX_LEN {
+            return Err(LoadError::Truncated {
+                needed: PREFIX_LEN as u64,
+                found: file.len() as u64,
+            });
+        }
+        let mut i = 0;
+        while i < MAGIC.len() {
+            if file[i] != MAGIC[i] {
+                return Err(LoadError::NotASmidgenFile);
+            }
+            i += 1;
+        }
+        let version = u32_at(file, 8);
+        if version != VERSION {
+            return Err(LoadError::UnknownVersion { found: version, supported: VERSION });
+        }
+        let Some(architecture) = Architecture::from_u8(file[24]) else {
+            return Err(LoadError::UnknownArchitecture(file[24]));
+        };
+        let Some(kv_type) = KvType::from_u8(file[25]) else {
+            return Err(LoadError::UnknownKvType(file[25]));
+        };
+        let config = Config {
+            architecture,
+            n_layers: u32_at(file, 28),
+            dim: u32_at(file, 32),
+            n_heads: u32_at(file, 36),
+            n_kv_heads: u32_at(file, 40),
+            head_dim: u32_at(file, 44),
+            ffn_dim: u32_at(file, 48),
+            vocab_size: u32_at(file, 52),
+            context_len: u32_at(file, 56),
+            norm_eps: f32::from_bits(u32_at(file, 60)),
+        };
+        match config.validate() {
+            Ok(()) => Ok((config, kv_type)),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Loading: everything a model file says is checked once, here; after it nothing can fail.
+
+use xxhash_rust::xxh32::xxh32;
+
+use crate::config::Config;
+use crate::error::LoadError;
+use crate::format::{
+    ALIGNMENT, DType, ENTRY_LEN, GLOBAL_ROLES, KvType, LAYER_ROLES, Meta, Need, PREFIX_LEN, Prefix,
+    Role, TensorEntry, TensorSize,
+};
+use crate::quant::{bf16_to_f32, f16_to_f32};
+use crate::tensor::{Matrix, Weights};
+use crate::tokenizer::{Tokenizer, TokenizerData};
+
+/// A validated model, borrowed from its file's bytes. Copying it copies a few pointers.
+#[derive(Clone, Copy, Debug)]
+pub struct Model<'a> {
+    config: Config,
+    kv_type: KvType,
+    meta: Meta<'a>,
+    tokenizer: Option<Tokenizer<'a>>,
+    global_roles: u32,
+    layer_roles: u32,
+    table: &'a [[u8; ENTRY_LEN]],
+    data: &'a [u8],
+}
+
+impl<'a> Model<'a> {
+    /// Validates a whole file: sizes, offsets, ranges, values, tokenizer tables, checksum.
+    ///
+    /// `file` must begin at a multiple of 64 bytes ([`include_model!`](crate::include_model) and
+    /// memory maps see to it). Reads every byte once or twice.
+    ///
+    /// # Errors
+    /// Says what is wrong, with the numbers.
+    pub fn load(file: &'a [u8]) -> Result<Self, LoadError> {
+        let (config, kv_type) = Prefix::read_config(file)?;
+        let (prefix, body): (Prefix, &[u8]) =
+            postcard::take_from_bytes(file).map_err(|_| LoadError::BadMetadata)?;
+        let found = file.len() as u64;
+        if found < prefix.file_len {
+            return Err(LoadError::Truncated { needed: prefix.file_len, found });
+        }
+        if found > prefix.file_len {
+            return Err(LoadError::TrailingBytes { expected: prefix.file_len, found });
+        }
+        let offset = file.as_ptr().align_offset(ALIGNMENT);
+        if offset != 0 {
+            return Err(LoadError::Misaligned { offset: ALIGNMENT.wrapping_sub(offset) % ALIGNMENT });
+        }
+        let checksum = xxh32(file.get(16..).unwrap_or(&[]), 0);
+        if checksum != prefix.checksum {
+            return Err(LoadError::ChecksumMismatch { expected: prefix.checksum, found: checksum });
+        }
+
+        let bad = |_| LoadError::BadMetadata;
+        let (meta, rest): (Meta<'a>, _) = postcard::take_from_bytes(body).map_err(bad)?;
+        let (tokenizer, rest): (Option<TokenizerData<'a>>, _) =
+            postcard::take_from_bytes(rest).map_err(bad)?;
+        let (n_tensors, rest): (u32, &'a [u8]) = postcard::take_from_bytes(rest).map_err(bad)?;
+
+        check_section("tensor table", prefix.table_at, file, rest)?;
+        let table_len = (n_tensors as usize).checked_mul(ENTRY_LEN).ok_or(LoadError::BadMetadata)?;
+        let table = rest.get(..table_len).ok_or(LoadError::BadMetadata)?;
+        let rest = rest.get(table_len..).unwrap_or(&[]);
+        let (_padding, rest): (&[u8], _) = postcard::take_from_bytes(rest).map_err(bad)?;
+        let (data, rest): (&'a [u8], &[u8]) = postcard::take_from_bytes(rest).map_err(bad)?;
+        check_section("data", prefix.data_at, file, data)?;
+        if data.len() as u64 != prefix.data_len || !rest.is_empty() {
+            return Err(LoadError::BadSection {
+                section: "end of the data",
+                expected: prefix.data_at.saturating_add(prefix.data_len),
+                found: found - rest.len() as u64,
+            });
+        }
+
+        let model = Self {
+            config,
+            kv_type,
+            meta,
+            tokenizer: tokenizer.map(Tokenizer::new).transpose()?,
+            global_roles: prefix.global_roles,
+            layer_roles: prefix.layer_roles,
+            table: table.as_chunks().0,
+            data,
+        };
+        if let Some(tokenizer) = &model.tokenizer
+            && tokenizer.n_tokens() > config.vocab_size
+        {
+            return Err(LoadError::VocabularyTooLarge {
+                tokens: tokenizer.n_tokens(),
+                rows: config.vocab_size,
+            });
+        }
+        model.check_roles()?;
+        model.check_tensors()?;
+        Ok(model)
+    }
+
+    /// Every tensor that the architecture needs is there, and none that it has no place for.
+    fn check_roles(&self) -> Result<(), LoadError> {
+        for (mask, known) in [(self.global_roles, GLOBAL_ROLES), (self.layer_roles, LAYER_ROLES)] {
+            if mask & !known != 0 {
+                return Err(LoadError::UnknownRoles { mask });
+            }
+        }
+        for role in (0..64).filter_map(Role::from_u8) {
+            let mask = if role.is_per_layer() { self.layer_roles } else { self.global_roles };
+            let present = mask & role.bit() != 0;
+            match role.need(self.config.architecture) {
+                Need::Must if !present => return Err(LoadError::MissingTensor(role)),
+                Need::MustNot if present => return Err(LoadError::UnexpectedTensor(role)),
+                _ => {}
+            }
+        }
+        let expected = self.global_roles.count_ones() as usize
+            + self.config.n_layers as usize * self.layer_roles.count_ones() as usize;
+        if self.table.len() != expected {
+            return Err(LoadError::TableOrder { index: self.table.len().min(expected) as u32 });
+        }
+        Ok(())
+    }
+
+    /// Every entry of the table is the one its place calls for, lies in the data, and has sane values.
+    fn check_tensors(&self) -> Result<(), LoadError> {
+        let globals = Self::roles_of(self.global_roles, false).map(|role| (0, role));
+        let layers = (0..self.config.n_layers)
+            .flat_map(|layer| Self::roles_of(self.layer_roles, true).map(move |role| (layer, role)));
+        for (index, ((layer, role), bytes)) in globals.chain(layers).zip(self.table).enumerate() {
+            let entry = TensorEntry::from_bytes(bytes);
+            if entry.role != role as u8 || u32::from(entry.layer) != layer {
+                return Err(LoadError::TableOrder { index: index as u32 });
+            }
+            let dtype = DType::from_u8(entry.dtype).ok_or(LoadError::UnknownTensorType {
+                index: index as u32,
+                found: entry.dtype,
+            })?;
+            let (rows, cols) = role.shape(&self.config);
+            if (entry.rows as usize, entry.cols as usize) != (rows, cols) {
+                return Err(LoadError::BadShape {
+                    role,
+                    layer,
+                    found: (entry.rows, entry.cols),
+                    expected: (rows as u32, cols as u32),
+                });
+            }
+            if role.is_vector() && dtype != DType::F32 {
+                return Err(LoadError::BadTensorType { role, found: dtype });
+            }
+            let size = TensorSize::new(dtype, rows, cols);
+            let matrix = size
+                .filter(|_| entry.offset % ALIGNMENT as u64 == 0)
+                .and_then(|_| self.matrix_at(&entry))
+                .ok_or(LoadError::BadOffset {
+                    role,
+                    layer,
+                    offset: entry.offset,
+                    bytes: size.map_or(u64::MAX, |size| size.total as u64),
+                    data_len: self.data.len() as u64,
+                })?;
+            if !values_are_sane(&matrix) {
+                return Err(LoadError::BadValue { role, layer });
+            }
+        }
+        Ok(())
+    }
+
+    fn roles_of(mask: u32, per_layer: bool) -> impl Iterator<Item = Role> {
+        let first = if per_layer { 32 } else { 0 };
+        (first..first + 32).filter_map(Role::from_u8).filter(move |role| mask & role.bit() != 0)
+    }
+
+    fn matrix_at(&self, entry: &TensorEntry) -> Option<Matrix<'a>> {
+        let dtype = DType::from_u8(entry.dtype)?;
+        let bytes = self.data.get(usize::try_from(entry.offset).ok()?..)?;
+        Matrix::new(dtype, entry.rows as usize, entry.cols as usize, bytes)
+    }
+
+    /// A tensor of the whole model, or of one layer; `None` if the model has none.
+    pub fn tensor(&self, layer: usize, role: Role) -> Option<Matrix<'a>> {
+        let bit = role.bit();
+        let (mask, first) = if role.is_per_layer() {
+            let per_layer = self.layer_roles.count_ones() as usize;
+            (self.layer_roles, self.global_roles.count_ones() as usize + layer * per_layer)
+        } else {
+            (self.global_roles, 0)
+        };
+        if mask & bit == 0 {
+            return None;
+        }
+        let index = first + (mask & (bit - 1)).count_ones() as usize;
+        self.matrix_at(&TensorEntry::from_bytes(self.table.get(index)?))
+    }
+
+    /// A norm's weight, a bias or the rotary frequencies; `None` if the model has none.
+    pub fn vector(&self, layer: usize, role: Role) -> Option<&'a [f32]> {
+        match self.tensor(layer, role)?.weights {
+            Weights::F32(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// Every tensor, in the file's order: layer (0 for those of the whole model), role, matrix.
+    pub fn tensors(&self) -> impl Iterator<Item = (u32, Role, Matrix<'a>)> {
+        self.table.iter().filter_map(|bytes| {
+            let entry = TensorEntry::from_bytes(bytes);
+            Some((u32::from(entry.layer), Role::from_u8(entry.role)?, self.matrix_at(&entry)?))
+        })
+    }
+
+    /// The model's dimensions.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What the file says of its model.
+    pub const fn meta(&self) -> &Meta<'a> {
+        &self.meta
+    }
+
+    /// The tokenizer, if the file has one.
+    pub const fn tokenizer(&self) -> Option<&Tokenizer<'a>> {
+        self.tokenizer.as_ref()
+    }
+
+    /// How the file wants keys and values kept, if nobody asks for another way.
+    pub const fn kv_type(&self) -> KvType {
+        self.kv_type
+    }
+}
+
+/// A part must begin where the prefix says: readers may trust either.
+fn check_section(section: &'static str, at: u64, file: &[u8], part: &[u8]) -> Result<(), LoadError> {
+    let found = (part.as_ptr() as usize).wrapping_sub(file.as_ptr() as usize) as u64;
+    if found == at { Ok(()) } else { Err(LoadError::BadSection { section, expected: at, found }) }
+}
+
+/// Floats are finite; scales are finite and not negative.
+fn values_are_sane(matrix: &Matrix<'_>) -> bool {
+    match matrix.weights {
+        Weights::F32(values) => values.iter().all(|value| value.is_finite()),
+        Weights::F16(values) => values.iter().all(|&bits| f16_to_f32(bits).is_finite()),
+        Weights::Q8(planes) | Weights::Q4(planes) => planes.scales.iter().all(|&bits| {
+            let scale = bf16_to_f32(bits);
+            scale.is_finite() && scale.is_sign_positive()
+        }),
+    }
+}
