@@ -2,3 +2,6 @@
 //! the data pipeline.
 #![warn(missing_docs)]
 
+pub mod gemm;
+pub mod parallel;
+pub mod rng;

@@ -1,0 +1,109 @@
+//! What a micro-kernel is: the innermost product, of which each level has one.
+
+/// Most rows of A that go together in a block of K, and the distance between them where each
+/// row is contiguous: 14 rows of 384 and a little padding stay in a 32 KiB L1 cache.
+pub(super) const K_BLOCK: usize = 384;
+
+/// Elements between two rows of A in [`Layout::Rows`]. Not a multiple of a large power of two,
+/// so that the rows do not fall into the same cache sets.
+pub(super) const A_ROW_STRIDE: usize = K_BLOCK + 16;
+
+/// Elements between two columns of A in [`Layout::Columns`]; no kernel takes more rows.
+pub(super) const A_COLUMN_STRIDE: usize = 16;
+
+/// Room for a packed tile of A in either layout.
+pub(super) const A_TILE: usize = A_ROW_STRIDE * A_COLUMN_STRIDE;
+
+/// How a tile of A lies in its buffer. Both are plain copies of what is contiguous in memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Element (i, k) at `i * A_ROW_STRIDE + k`: from an A stored by rows.
+    Rows,
+    /// Element (i, k) at `k * A_COLUMN_STRIDE + i`: from an A stored by columns.
+    Columns,
+}
+
+/// One tile's work: `C[rows, cols] = bias + add + Σₖ A[rows, k] · B[k, cols]`, where the sum
+/// over k is one chain in ascending order for every element, whatever the tile's size.
+///
+/// `rows` is in `1..=MR`, `cols` in `1..=NR`; `a` points to `rows × k` elements in `layout`,
+/// `b` to `k × NR` elements, row after row, aligned to 64 bytes; `c`, and `add` unless null,
+/// to `rows` rows of `cols` elements at their strides; `bias`, unless null, to `cols` elements.
+pub(super) struct Tile {
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) k: usize,
+    pub(super) layout: Layout,
+    pub(super) a: *const f32,
+    pub(super) b: *const f32,
+    pub(super) c: *mut f32,
+    pub(super) c_stride: usize,
+    pub(super) bias: *const f32,
+    pub(super) add: *const f32,
+    pub(super) add_stride: usize,
+}
+
+/// A micro-kernel for one level of instructions.
+pub(super) trait Kernel {
+    /// Most rows of a tile.
+    const MR: usize;
+    /// Most columns of a tile, and the width of a packed panel of B.
+    const NR: usize;
+
+    /// Computes one tile.
+    ///
+    /// # Safety
+    /// The pointers are as [`Tile`] says, and the CPU has the level's instructions.
+    unsafe fn tile(tile: &Tile);
+
+    /// Packs `cols` columns of k elements each, stored by columns (`src[j * stride + i]`), as
+    /// `dst[i * NR + j]`, with zeros for columns `cols..NR`. `dst` holds `k * NR` elements.
+    ///
+    /// # Safety
+    /// The CPU has the level's instructions.
+    unsafe fn pack_columns(dst: &mut [f32], src: &[f32], stride: usize, cols: usize) {
+        let k = dst.len() / Self::NR;
+        if cols < Self::NR {
+            dst.fill(0.0);
+        }
+        for j in 0..cols {
+            let column = &src[j * stride..][..k];
+            for (row, &x) in dst.chunks_exact_mut(Self::NR).zip(column) {
+                row[j] = x;
+            }
+        }
+    }
+}
+
+/// Instructions that products may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Plain Rust, vectorized by the compiler for the build's target (SSE2, NEON, …).
+    Portable,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with AVX-512 F.
+    Avx512,
+}
+
+impl Level {
+    /// The best level that this CPU has.
+    pub fn detect() -> Self {
+        *[Self::Avx512, Self::Avx2]
+            .iter()
+            .find(|level| level.is_available())
+            .unwrap_or(&Self::Portable)
+    }
+
+    /// Whether this CPU has the instructions.
+    pub fn is_available(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        match self {
+            Self::Portable => true,
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Self::Avx512 => is_x86_feature_detected!("avx512f"),
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        matches!(self, Self::Portable)
+    }
+}

@@ -1,0 +1,119 @@
+//! Copies of A and B in the order in which the micro-kernels read them.
+//!
+//! Packed B is cut into blocks of K and, within a block, into panels of `NR` columns:
+//! `[block][panel][k][NR]`, the last panel filled up with zeros.
+
+use super::kernel::{A_COLUMN_STRIDE, A_ROW_STRIDE, A_TILE, K_BLOCK, Kernel, Layout};
+use super::view::MatRef;
+use std::ops::Range;
+
+/// f32s whose start is aligned to 64 bytes.
+#[derive(Default)]
+pub(super) struct Aligned {
+    lines: Vec<Line>,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+impl Aligned {
+    /// The first `len` elements, of any value; grows when there are fewer.
+    pub(super) fn get(&mut self, len: usize) -> &mut [f32] {
+        let n_lines = len.div_ceil(16);
+        if self.lines.len() < n_lines {
+            self.lines.resize(n_lines, Line([0.0; 16]));
+        }
+        // SAFETY: a `Line` is 16 f32s without padding, and there are at least `len / 16` lines.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
+    }
+}
+
+/// A tile of A on the stack.
+#[repr(C, align(64))]
+pub(super) struct ATile(pub(super) [f32; A_TILE]);
+
+/// How K is cut: into equal blocks (but for rounding) of at most [`K_BLOCK`]. Depends on K
+/// alone, because it decides the order of every sum.
+#[derive(Clone, Copy)]
+pub(super) struct KBlocks {
+    k: usize,
+    /// Length of every block but the last.
+    step: usize,
+}
+
+impl KBlocks {
+    pub(super) fn new(k: usize) -> Self {
+        let n = k.div_ceil(K_BLOCK).max(1);
+        Self {
+            k,
+            step: k.div_ceil(n).next_multiple_of(8).clamp(8, K_BLOCK),
+        }
+    }
+
+    /// At least one block, so that a product over nothing still writes its zeros.
+    pub(super) fn count(&self) -> usize {
+        self.k.div_ceil(self.step).max(1)
+    }
+
+    pub(super) fn range(&self, block: usize) -> Range<usize> {
+        (block * self.step).min(self.k)..((block + 1) * self.step).min(self.k)
+    }
+}
+
+/// Packs columns `first..first + NR` (as many as exist) and rows `k` of B.
+/// `dst` is one panel: `[k.len(), NR]`.
+///
+/// # Safety
+/// The CPU has the kernel's instructions.
+pub(super) unsafe fn pack_b_panel<K: Kernel>(
+    dst: &mut [f32],
+    b: &MatRef<'_>,
+    k: Range<usize>,
+    first: usize,
+) {
+    let cols = (b.cols - first).min(K::NR);
+    debug_assert_eq!(dst.len(), k.len() * K::NR);
+    if k.is_empty() {
+        return;
+    }
+    if b.transposed {
+        let src = &b.data[first * b.stride + k.start..];
+        // SAFETY: the caller's promise.
+        unsafe { K::pack_columns(dst, src, b.stride, cols) };
+    } else {
+        for (to, i) in dst.chunks_exact_mut(K::NR).zip(k) {
+            let from = &b.data[i * b.stride + first..][..cols];
+            to[..cols].copy_from_slice(from);
+            to[cols..].fill(0.0);
+        }
+    }
+}
+
+/// Packs rows `rows` and columns `k` of A into a tile.
+pub(super) fn pack_a_tile(
+    dst: &mut ATile,
+    a: &MatRef<'_>,
+    rows: Range<usize>,
+    k: Range<usize>,
+) -> Layout {
+    if a.transposed {
+        let n = rows.len();
+        for (to, i) in dst.0.chunks_exact_mut(A_COLUMN_STRIDE).zip(k) {
+            let at = i * a.stride + rows.start;
+            // A copy of constant length is one instruction; what it copies beyond the rows is
+            // never read.
+            if let Some(from) = a.data.get(at..at + A_COLUMN_STRIDE) {
+                to.copy_from_slice(from);
+            } else {
+                to[..n].copy_from_slice(&a.data[at..at + n]);
+            }
+        }
+        Layout::Columns
+    } else {
+        for (to, i) in dst.0.chunks_exact_mut(A_ROW_STRIDE).zip(rows) {
+            to[..k.len()].copy_from_slice(&a.data[i * a.stride..][k.clone()]);
+        }
+        Layout::Rows
+    }
+}
