@@ -115,22 +115,27 @@ pub struct TokenizerData<'a> {
     pub text: &'a [u8],
     /// Where each token's bytes begin in `text`: n + 1 numbers, u32 each.
     pub offsets: &'a [u8],
-    /// Ids that plain text can become, in order of their bytes: u16 each if n ≤ 65536, else u32.
+    /// Ids that plain text can become, in order of their bytes: u16 each if n < 65536, else u32.
     /// No two of them have the same bytes.
     pub sorted: &'a [u8],
+    /// Which token is which single byte: 256 ids (u16 or u32 as in `sorted`), all ones for a byte
+    /// that no token is. For byte-level BPE the first symbols, for SentencePiece the byte fallback;
+    /// empty if there is none.
+    pub byte_tokens: &'a [u8],
     /// One [`TokenType`] byte a token.
     pub types: &'a [u8],
-    /// Byte-level BPE: the length of the left part that a token's merge joins, one byte a token;
-    /// 0 for a token that no merge makes. Empty for other kinds.
+    /// BPE by merges: the length of the left part that a token's merge joins, one byte a token;
+    /// 0 for a token that no merge makes. Empty where `scores` decide.
     pub left_len: &'a [u8],
-    /// Byte-level BPE: merge ranks, u32 a token, where ids are not in the order of merging; else empty.
+    /// BPE by merges: merge ranks, u32 a token, where ids are not in the order of merging; else empty.
     pub ranks: &'a [u8],
-    /// Byte-level BPE: further merges that make a token which another merge makes too:
-    /// (left id, right id, rank), u32 each, sorted by (left, right).
+    /// BPE by merges: further merges that make a token which another merge makes too, or whose left
+    /// part is longer than 255 bytes: (left id, right id, rank), u32 each, sorted by (left, right).
     pub extra_merges: &'a [u8],
-    /// SentencePiece: f32 scores, one a token; empty for other kinds.
+    /// SentencePiece: f32 scores, one a token, the highest merged first; empty where merges decide.
     pub scores: &'a [u8],
-    /// Special tokens that are matched in text when the caller allows: (id u32, flags u32) each,
-    /// longest text first. Flag 1 strips white space left of it, 2 right of it, 4: a control token.
+    /// Special tokens that are matched in text before anything else, longest text first:
+    /// (id u32, flags u32) each. Flag 1 strips white space left of it, 2 right of it. User-defined
+    /// tokens are always matched, others (control tokens) only when the caller allows.
     pub added: &'a [u8],
 }

@@ -1,0 +1,299 @@
+//! Token ids to text, a token at a time, never splitting a character.
+
+use core::fmt;
+
+use super::data::{TokenType, TokenizerKind};
+use super::view::Tokenizer;
+
+/// Turns token ids into text as they come.
+///
+/// A token may end in the middle of a UTF-8 character; its bytes are kept (three at most) until the
+/// next token completes them. Bytes that can no longer become a character are U+FFFD, one for each
+/// maximal part, as in `String::from_utf8_lossy`: however the ids are cut into calls, the text is
+/// that of all their bytes in one.
+#[derive(Clone, Copy, Debug)]
+pub struct Decoder {
+    /// The beginning of a character.
+    carry: [u8; 3],
+    carry_len: u8,
+    /// No text has come yet, and SentencePiece's space prefix may.
+    at_start: bool,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decoder {
+    /// A decoder of a whole text: the space that encoding put before it is dropped.
+    pub const fn new() -> Self {
+        Self {
+            carry: [0; 3],
+            carry_len: 0,
+            at_start: true,
+        }
+    }
+
+    /// A decoder of a text that goes on: a leading space is the text's own. For what a model
+    /// generates behind a prompt.
+    pub const fn mid_text() -> Self {
+        Self {
+            carry: [0; 3],
+            carry_len: 0,
+            at_start: false,
+        }
+    }
+
+    /// The text that token `id` completes. Control, unknown and unused tokens, and ids that are not
+    /// in the vocabulary, have none.
+    pub fn push<'a>(&mut self, tokenizer: &Tokenizer<'a>, id: u32) -> Piece<'a> {
+        let mut bytes = match tokenizer.token_type(id) {
+            TokenType::Normal | TokenType::UserDefined | TokenType::Byte => tokenizer.bytes(id),
+            TokenType::Control | TokenType::Unknown | TokenType::Unused => return Piece::EMPTY,
+        };
+        if self.at_start && !bytes.is_empty() {
+            self.at_start = false;
+            if tokenizer.data.add_space_prefix
+                && tokenizer.kind() == TokenizerKind::SentencePieceBpe
+            {
+                bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
+            }
+        }
+        self.push_bytes(bytes)
+    }
+
+    /// The end of the text: U+FFFD if it ends in the middle of a character.
+    pub fn finish(&mut self) -> Piece<'static> {
+        let broken = self.carry_len > 0;
+        self.carry_len = 0;
+        Piece {
+            head: if broken {
+                Head::REPLACEMENT
+            } else {
+                Head::EMPTY
+            },
+            body: &[],
+        }
+    }
+
+    fn push_bytes<'a>(&mut self, bytes: &'a [u8]) -> Piece<'a> {
+        let (head, rest) = self.resolve_carry(bytes);
+        if self.carry_len > 0 {
+            return Piece { head, body: &[] };
+        }
+        let kept = unfinished_tail(rest);
+        let (body, tail) = rest
+            .split_at_checked(rest.len() - kept)
+            .unwrap_or((rest, &[]));
+        for (slot, &byte) in self.carry.iter_mut().zip(tail) {
+            *slot = byte;
+            self.carry_len += 1;
+        }
+        Piece { head, body }
+    }
+
+    /// Goes on with the character that was begun, if one was: gives what it became, and the bytes
+    /// that are not part of it. If it is still not complete, all bytes are in `carry`.
+    fn resolve_carry<'a>(&mut self, bytes: &'a [u8]) -> (Head, &'a [u8]) {
+        let mut rest = bytes;
+        while self.carry_len > 0 {
+            let Some((&byte, after)) = rest.split_first() else {
+                return (Head::EMPTY, rest);
+            };
+            let carried = usize::from(self.carry_len);
+            let mut joined = [0; 4];
+            for (slot, value) in joined
+                .iter_mut()
+                .zip(self.carry.into_iter().take(carried).chain([byte]))
+            {
+                *slot = value;
+            }
+            let joined_len = carried + 1;
+            match core::str::from_utf8(joined.get(..joined_len).unwrap_or(&[])) {
+                Ok(_) => {
+                    self.carry_len = 0;
+                    return (
+                        Head {
+                            bytes: joined,
+                            len: joined_len as u8,
+                        },
+                        after,
+                    );
+                }
+                Err(error) if error.error_len().is_none() => {
+                    if let Some(slot) = self.carry.get_mut(carried) {
+                        *slot = byte;
+                    }
+                    self.carry_len += 1;
+                    rest = after;
+                }
+                // What was begun cannot go on so; this byte is looked at anew.
+                Err(_) => {
+                    self.carry_len = 0;
+                    return (Head::REPLACEMENT, rest);
+                }
+            }
+        }
+        (Head::EMPTY, rest)
+    }
+}
+
+/// How many bytes at the end of `bytes` begin a character that is not complete: 0 to 3.
+fn unfinished_tail(bytes: &[u8]) -> usize {
+    // A character's beginning is within the last three bytes, and everything before it stands for
+    // itself, so that the first byte there that is not a continuation decides.
+    let tail = bytes.len().min(3);
+    for length in 1..=tail {
+        let Some(end) = bytes.get(bytes.len() - length..) else {
+            return 0;
+        };
+        if end.first().is_some_and(|byte| byte & 0xc0 != 0x80) {
+            let unfinished = core::str::from_utf8(end)
+                .is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none());
+            return if unfinished { length } else { 0 };
+        }
+    }
+    0
+}
+
+/// Up to four bytes of valid UTF-8: a character that was begun in an earlier token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Head {
+    bytes: [u8; 4],
+    len: u8,
+}
+
+impl Head {
+    const EMPTY: Self = Self {
+        bytes: [0; 4],
+        len: 0,
+    };
+    /// U+FFFD.
+    const REPLACEMENT: Self = Self {
+        bytes: [0xef, 0xbf, 0xbd, 0],
+        len: 3,
+    };
+
+    fn as_str(&self) -> &str {
+        self.bytes
+            .get(..usize::from(self.len))
+            .and_then(|bytes| core::str::from_utf8(bytes).ok())
+            .unwrap_or("")
+    }
+}
+
+/// Text that one token completed: borrowed from the vocabulary, but for a character that an earlier
+/// token began. Write it with [`Display`](fmt::Display), or take its parts with
+/// [`for_each_str`](Self::for_each_str).
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    head: Head,
+    /// Whole characters and bytes that are none.
+    body: &'a [u8],
+}
+
+impl Piece<'_> {
+    /// No text.
+    pub const EMPTY: Self = Self {
+        head: Head::EMPTY,
+        body: &[],
+    };
+
+    /// Whether there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.head.len == 0 && self.body.is_empty()
+    }
+
+    /// Calls `each` with the text's parts in order, U+FFFD for bytes that are no character.
+    pub fn for_each_str(&self, mut each: impl FnMut(&str)) {
+        // The closure cannot fail, so neither can this.
+        let _: Result<(), core::convert::Infallible> = self.try_for_each_str(|part| {
+            each(part);
+            Ok(())
+        });
+    }
+
+    /// [`for_each_str`](Self::for_each_str) that stops at the first error.
+    ///
+    /// # Errors
+    /// What `each` returned.
+    pub fn try_for_each_str<E>(
+        &self,
+        mut each: impl FnMut(&str) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.head.len > 0 {
+            each(self.head.as_str())?;
+        }
+        for chunk in self.body.utf8_chunks() {
+            if !chunk.valid().is_empty() {
+                each(chunk.valid())?;
+            }
+            if !chunk.invalid().is_empty() {
+                each("\u{fffd}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Piece<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.try_for_each_str(|part| f.write_str(part))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::string::{String, ToString};
+    use std::vec::Vec;
+
+    fn decoded(parts: &[Vec<u8>]) -> String {
+        let mut decoder = Decoder::new();
+        let mut text: String = parts
+            .iter()
+            .map(|part| decoder.push_bytes(part).to_string())
+            .collect();
+        text += &decoder.finish().to_string();
+        text
+    }
+
+    fn hostile_byte() -> impl Strategy<Value = u8> {
+        // Bytes around which UTF-8's rules turn: leads, short second ranges, surrogates.
+        prop_oneof![
+            any::<u8>(),
+            prop::sample::select(
+                &[
+                    0x41, 0x80, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2, 0xe0, 0xe2, 0xed, 0xf0, 0xf4, 0xf5
+                ][..]
+            )
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn any_cut_of_any_bytes_is_the_lossy_text(parts in prop::collection::vec(prop::collection::vec(hostile_byte(), 0..6), 0..8)) {
+            let whole = parts.concat();
+            prop_assert_eq!(decoded(&parts), String::from_utf8_lossy(&whole));
+        }
+
+        #[test]
+        fn any_cut_of_text_is_the_text(text in "\\PC{0,20}", size in 1usize..5) {
+            let parts: Vec<Vec<u8>> = text.as_bytes().chunks(size).map(Vec::from).collect();
+            prop_assert_eq!(decoded(&parts), text);
+        }
+    }
+
+    #[test]
+    fn a_character_comes_when_it_is_whole() {
+        let mut decoder = Decoder::new();
+        assert!(decoder.push_bytes(&[0xf0]).is_empty());
+        assert!(decoder.push_bytes(&[0x9f, 0x98]).is_empty());
+        assert_eq!(decoder.push_bytes(&[0x80, b'!']).to_string(), "😀!");
+        assert!(decoder.finish().is_empty());
+    }
+}

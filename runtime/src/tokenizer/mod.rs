@@ -1,0 +1,37 @@
+//! Text to token ids and back, with neither an allocator nor C.
+//!
+//! [`TokenizerData`] is the tokenizer as it lies in the model file. [`Tokenizer`] is the same,
+//! validated: it encodes; a [`Decoder`] decodes. Byte-level BPE (GPT-2, SmolLM, Llama 3, Qwen 2) and
+//! SentencePiece-style BPE (Llama 1 and 2, llama2.c) are done; WordPiece is refused at load.
+
+mod bpe;
+#[cfg(feature = "std")]
+mod cached;
+mod data;
+mod decode;
+mod encode;
+mod error;
+#[cfg(feature = "alloc")]
+mod owned;
+mod pretokenize;
+mod sentencepiece;
+mod tables;
+#[cfg(all(test, feature = "alloc"))]
+mod tests;
+pub mod unicode;
+#[rustfmt::skip]
+mod unicode_tables;
+mod validate;
+mod view;
+
+pub use bpe::scratch_words;
+#[cfg(feature = "std")]
+pub use cached::CachedEncoder;
+pub use data::{Normalizer, PreTokenizer, TokenType, TokenizerData, TokenizerKind};
+pub use decode::{Decoder, Piece};
+pub use encode::Special;
+pub use error::{EncodeError, TokenizerError};
+#[cfg(feature = "alloc")]
+pub use owned::{Added, BuildError, OwnedTokenizer, TokenSpec, TokenizerSpec};
+pub use pretokenize::PreTokens;
+pub use view::Tokenizer;

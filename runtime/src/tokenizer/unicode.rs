@@ -1,0 +1,143 @@
+//! The few Unicode properties that cutting text into tokens needs.
+//!
+//! The tables are our own, not `core`'s: `core` has no general category L, and its tables change
+//! with the compiler, while a model must cut the same text in the same way for ever.
+
+use super::unicode_tables::{LETTERS, NFC_ACTIVE, NUMBERS};
+
+pub use super::unicode_tables::UNICODE_VERSION;
+
+/// What a pre-tokenizer's pattern can ask about a character: `\p{L}`, `\p{N}`, `\s`, or none of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CharClass {
+    /// General category L*.
+    Letter,
+    /// General category N*.
+    Number,
+    /// Property White_Space.
+    Space,
+    /// Everything else: punctuation, symbols, marks, controls, unassigned.
+    Other,
+}
+
+/// The class of `c`.
+#[inline]
+pub fn char_class(c: char) -> CharClass {
+    if c.is_ascii() {
+        return match c {
+            'a'..='z' | 'A'..='Z' => CharClass::Letter,
+            '0'..='9' => CharClass::Number,
+            ' ' | '\t'..='\r' => CharClass::Space,
+            _ => CharClass::Other,
+        };
+    }
+    if is_letter(c) {
+        CharClass::Letter
+    } else if is_space(c) {
+        CharClass::Space
+    } else if contains(&NUMBERS, c) {
+        CharClass::Number
+    } else {
+        CharClass::Other
+    }
+}
+
+/// Whether `c` has the property White_Space.
+#[inline]
+pub fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t'..='\r' | '\u{85}' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}'
+        | '\u{2028}' | '\u{2029}' | '\u{202f}' | '\u{205f}' | '\u{3000}')
+}
+
+/// Where in `text` the first character stands that Unicode's NFC might change or join to the one
+/// before it. `None` means that `text` is in NFC for certain; `Some` does not mean that it is not.
+pub fn first_nfc_active(text: &str) -> Option<usize> {
+    text.char_indices()
+        .find(|&(_, c)| u32::from(c) >= 0x300 && contains(&NFC_ACTIVE, c))
+        .map(|(at, _)| at)
+}
+
+fn is_letter(c: char) -> bool {
+    // Hangul syllables and the main CJK block, the bulk of what is not ASCII, without a search.
+    matches!(c, '\u{ac00}'..='\u{d7a3}' | '\u{4e00}'..='\u{9fff}') || contains(&LETTERS, c)
+}
+
+/// Whether `c` lies in one of the table's [first, last] ranges, which are sorted within each plane.
+fn contains(planes: &[&[[u16; 2]]], c: char) -> bool {
+    let code = u32::from(c);
+    let [_, plane, high, low] = code.to_be_bytes();
+    let code = u16::from_be_bytes([high, low]);
+    let Some(ranges) = planes.get(usize::from(plane)) else {
+        return false;
+    };
+    let after = ranges.partition_point(|[first, _]| *first <= code);
+    match after.checked_sub(1).and_then(|i| ranges.get(i)) {
+        Some([_, last]) => code <= *last,
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+
+    #[test]
+    fn numbers_and_spaces_are_the_compilers_where_its_unicode_is_ours() {
+        let (major, minor, update) = char::UNICODE_VERSION;
+        if format!("{major}.{minor}.{update}") != UNICODE_VERSION {
+            std::eprintln!(
+                "SKIPPED: the compiler has Unicode {major}.{minor}.{update}, the tables {UNICODE_VERSION}"
+            );
+            return;
+        }
+        for c in '\0'..=char::MAX {
+            assert_eq!(char_class(c) == CharClass::Number, c.is_numeric(), "{c:?}");
+            assert_eq!(
+                char_class(c) == CharClass::Space,
+                c.is_whitespace(),
+                "{c:?}"
+            );
+            // `is_alphabetic` is L plus letter numbers and some marks.
+            assert!(
+                char_class(c) != CharClass::Letter || c.is_alphabetic(),
+                "{c:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn classes_of_some_characters() {
+        for (c, class) in [
+            ('é', CharClass::Letter),
+            ('ª', CharClass::Letter),
+            ('한', CharClass::Letter),
+            ('漢', CharClass::Letter),
+            ('\u{20000}', CharClass::Letter),
+            ('\u{1d400}', CharClass::Letter),
+            ('²', CharClass::Number),
+            ('Ⅻ', CharClass::Number),
+            ('٣', CharClass::Number),
+            ('\u{1d7ce}', CharClass::Number),
+            ('\u{301}', CharClass::Other),
+            ('\u{200b}', CharClass::Other),
+            ('\u{feff}', CharClass::Other),
+            ('😀', CharClass::Other),
+            ('\u{3000}', CharClass::Space),
+            ('\u{10ffff}', CharClass::Other),
+        ] {
+            assert_eq!(char_class(c), class, "{c:?}");
+        }
+    }
+
+    #[test]
+    fn composed_text_needs_no_nfc() {
+        assert_eq!(
+            first_nfc_active("naïve café, 한국어, 日本語, Привет, 😀"),
+            None
+        );
+        assert_eq!(first_nfc_active("cafe\u{301}"), Some(4));
+        assert_eq!(first_nfc_active("\u{1100}\u{1161}"), Some(3)); // Hangul jamo
+        assert_eq!(first_nfc_active("5 \u{212b}"), Some(2)); // the angstrom sign becomes Å
+    }
+}
