@@ -22,8 +22,9 @@ macro_rules! view {
 view!(as_f32, f32, "f32");
 view!(as_u16, u16, "u16");
 
-/// The bytes as i8: same size, same alignment, every pattern valid.
-pub(crate) fn as_i8(bytes: &[u8]) -> &[i8] {
-    // SAFETY: i8 and u8 have one layout and every bit pattern is valid for both.
-    unsafe { core::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
+/// Floats as words of scratch memory: same size, same alignment, every pattern valid for both.
+pub(crate) fn f32_as_u32_mut(values: &mut [f32]) -> &mut [u32] {
+    // SAFETY: f32 and u32 have one size and alignment, every bit pattern is valid for both, and
+    // the exclusive borrow keeps its lifetime.
+    unsafe { core::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), values.len()) }
 }

@@ -114,11 +114,7 @@ impl Config {
             });
         }
         if matches!(self.architecture, Architecture::Llama) && !self.head_dim.is_multiple_of(2) {
-            return Err(LoadError::Indivisible {
-                field: "head_dim",
-                value: self.head_dim,
-                divisor: 2,
-            });
+            return Err(LoadError::Indivisible { field: "head_dim", value: self.head_dim, divisor: 2 });
         }
         if !(self.norm_eps >= 0.0 && self.norm_eps < 1.0) {
             return Err(LoadError::BadNormEps);

@@ -159,10 +159,9 @@ impl fmt::Display for LoadError {
                 write!(f, "the file says it has {expected} bytes, but there are {found}")
             }
             Self::NotASmidgenFile => f.write_str("not a smidgen model file (wrong magic bytes)"),
-            Self::UnknownVersion { found, supported } => write!(
-                f,
-                "format version {found} is not known here (this program reads version {supported})"
-            ),
+            Self::UnknownVersion { found, supported } => {
+                write!(f, "format version {found} is not known here (this program reads version {supported})")
+            }
             Self::Misaligned { offset } => write!(
                 f,
                 "the model must begin at a multiple of 64 bytes, but lies {offset} past one (use include_model! or an aligned buffer)"
@@ -214,10 +213,9 @@ impl fmt::Display for LoadError {
                 role.name()
             ),
             Self::BadMetadata => f.write_str("the metadata is not valid postcard"),
-            Self::BadSection { section, expected, found } => write!(
-                f,
-                "the {section} should begin at byte {expected} and begins at {found}"
-            ),
+            Self::BadSection { section, expected, found } => {
+                write!(f, "the {section} should begin at byte {expected} and begins at {found}")
+            }
             Self::Tokenizer(error) => write!(f, "tokenizer: {error}"),
             Self::VocabularyTooLarge { tokens, rows } => {
                 write!(f, "the tokenizer has {tokens} tokens but the embedding only {rows} rows")
@@ -259,10 +257,9 @@ pub enum SessionError {
 impl fmt::Display for SessionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::BadContext { asked, max } => write!(
-                f,
-                "a context of {asked} tokens was asked for; this model allows 1 to {max}"
-            ),
+            Self::BadContext { asked, max } => {
+                write!(f, "a context of {asked} tokens was asked for; this model allows 1 to {max}")
+            }
             Self::OutOfMemory { needed, given } => {
                 write!(f, "the session needs {needed} bytes of memory, {given} were given")
             }

@@ -15,11 +15,26 @@ mod cast;
 pub mod config;
 mod error;
 pub mod format;
+mod forward;
+pub mod kernels;
+pub mod math;
+mod memory;
 mod model;
 pub mod quant;
+mod sampler;
+mod session;
 pub mod tensor;
 pub mod tokenizer;
+mod workers;
 
 pub use config::{Architecture, Config};
 pub use error::{LoadError, SampleError, SessionError, StepError};
+pub use format::KvType;
+pub use kernels::Level;
+#[doc(hidden)]
+pub use memory::Aligned;
+pub use memory::{Layout, Memory, SessionOptions, memory_needed};
 pub use model::Model;
+pub use sampler::{Sampler, SamplerOptions};
+pub use session::{Finish, Generate, Generated, Session};
+pub use workers::{Serial, Workers};

@@ -5,8 +5,8 @@ use xxhash_rust::xxh32::xxh32;
 use crate::config::Config;
 use crate::error::LoadError;
 use crate::format::{
-    ALIGNMENT, DType, ENTRY_LEN, GLOBAL_ROLES, KvType, LAYER_ROLES, Meta, Need, PREFIX_LEN, Prefix,
-    Role, TensorEntry, TensorSize,
+    ALIGNMENT, DType, ENTRY_LEN, GLOBAL_ROLES, KvType, LAYER_ROLES, Meta, Need, Prefix, Role, TensorEntry,
+    TensorSize,
 };
 use crate::quant::{bf16_to_f32, f16_to_f32};
 use crate::tensor::{Matrix, Weights};
@@ -131,10 +131,8 @@ impl<'a> Model<'a> {
             if entry.role != role as u8 || u32::from(entry.layer) != layer {
                 return Err(LoadError::TableOrder { index: index as u32 });
             }
-            let dtype = DType::from_u8(entry.dtype).ok_or(LoadError::UnknownTensorType {
-                index: index as u32,
-                found: entry.dtype,
-            })?;
+            let dtype = DType::from_u8(entry.dtype)
+                .ok_or(LoadError::UnknownTensorType { index: index as u32, found: entry.dtype })?;
             let (rows, cols) = role.shape(&self.config);
             if (entry.rows as usize, entry.cols as usize) != (rows, cols) {
                 return Err(LoadError::BadShape {

@@ -123,10 +123,7 @@ impl Prefix {
     /// Whatever makes the prefix unusable; the rest of the file is not looked at.
     pub const fn read_config(file: &[u8]) -> Result<(Config, KvType), LoadError> {
         if file.len() < PREFIX_LEN {
-            return Err(LoadError::Truncated {
-                needed: PREFIX_LEN as u64,
-                found: file.len() as u64,
-            });
+            return Err(LoadError::Truncated { needed: PREFIX_LEN as u64, found: file.len() as u64 });
         }
         let mut i = 0;
         while i < MAGIC.len() {

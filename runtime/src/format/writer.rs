@@ -6,8 +6,8 @@ use std::vec::Vec;
 use xxhash_rust::xxh32::Xxh32;
 
 use super::{
-    BLOCK, DType, ENTRY_LEN, GROUP, KvType, MAGIC, Meta, Need, PREFIX_LEN, Prefix, QUAD, Role,
-    TensorEntry, TensorSize, VERSION, align_up,
+    BLOCK, DType, ENTRY_LEN, GROUP, KvType, MAGIC, Meta, Need, PREFIX_LEN, Prefix, QUAD, Role, TensorEntry,
+    TensorSize, VERSION, align_up,
 };
 use crate::config::Config;
 use crate::error::LoadError;
@@ -123,11 +123,13 @@ where
     let mut data_len = 0_usize;
     for tensor in &tensors {
         let (rows, cols) = tensor.role.shape(&config);
-        let too_large = || WriteError::Plan(LoadError::BadDimension {
-            field: tensor.role.name(),
-            value: rows as u32,
-            max: 0,
-        });
+        let too_large = || {
+            WriteError::Plan(LoadError::BadDimension {
+                field: tensor.role.name(),
+                value: rows as u32,
+                max: 0,
+            })
+        };
         let size = TensorSize::new(tensor.dtype, rows, cols).ok_or_else(too_large)?;
         entries.push(TensorEntry {
             role: tensor.role as u8,
@@ -223,9 +225,9 @@ fn ordered(plan: &ModelPlan<'_>) -> Result<(Vec<TensorPlan>, u32, u32), WriteErr
     let mut tensors = plan.tensors.clone();
     tensors.sort_by_key(|tensor| (tensor.role.is_per_layer(), tensor.layer, tensor.role));
     let mask = |layer: u32, per_layer: bool| {
-        let of_layer = tensors.iter().filter(move |tensor| {
-            tensor.role.is_per_layer() == per_layer && tensor.layer == layer
-        });
+        let of_layer = tensors
+            .iter()
+            .filter(move |tensor| tensor.role.is_per_layer() == per_layer && tensor.layer == layer);
         of_layer.fold((0, 0), |(mask, n), tensor| (mask | tensor.role.bit(), n + 1))
     };
     let (global_roles, n_global) = mask(0, false);

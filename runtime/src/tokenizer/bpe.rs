@@ -52,12 +52,7 @@ impl<'s> Symbols<'s> {
         let (cells, rest) = scratch.split_at_mut(room);
         let (keys, rest) = rest.split_at_mut(room);
         let (tree, _) = rest.split_at_mut(room);
-        Self {
-            cells,
-            keys,
-            tree,
-            len: 0,
-        }
+        Self { cells, keys, tree, len: 0 }
     }
 
     /// Bytes of text that fit.
@@ -126,11 +121,7 @@ impl<'s> Symbols<'s> {
         let mut at = 0;
         while at < self.len {
             let cell = self.cell(at);
-            each(if cell & UNKNOWN == 0 {
-                Symbol::Token(cell)
-            } else {
-                Symbol::Unknown(cell & !UNKNOWN)
-            });
+            each(if cell & UNKNOWN == 0 { Symbol::Token(cell) } else { Symbol::Unknown(cell & !UNKNOWN) });
             at += self.length(tokenizer, cell);
         }
     }
@@ -156,11 +147,7 @@ impl<'s> Symbols<'s> {
 
     /// The position of the best pair, or any position if there is none.
     fn best(&self) -> usize {
-        if self.len < 2 {
-            0
-        } else {
-            self.tree.get(1).map_or(0, |&at| at as usize)
-        }
+        if self.len < 2 { 0 } else { self.tree.get(1).map_or(0, |&at| at as usize) }
     }
 
     /// Sets the key at a position and replays its games.
@@ -182,11 +169,7 @@ impl<'s> Symbols<'s> {
     fn play(&mut self, node: usize) {
         let left = self.winner(2 * node);
         let right = self.winner(2 * node + 1);
-        let best = if (self.key(left), left) <= (self.key(right), right) {
-            left
-        } else {
-            right
-        };
+        let best = if (self.key(left), left) <= (self.key(right), right) { left } else { right };
         if let Some(slot) = self.tree.get_mut(node) {
             *slot = best as u32;
         }
@@ -218,10 +201,7 @@ impl<'s> Symbols<'s> {
 
     /// The token that begins at `at`, if it is one.
     fn token(&self, at: usize) -> Option<u32> {
-        self.cells
-            .get(at)
-            .copied()
-            .filter(|cell| cell & UNKNOWN == 0)
+        self.cells.get(at).copied().filter(|cell| cell & UNKNOWN == 0)
     }
 
     /// Writes a symbol of `length` ≥ 1 bytes at `at`.
@@ -237,11 +217,7 @@ impl<'s> Symbols<'s> {
     }
 
     fn length(&self, tokenizer: &Tokenizer<'_>, symbol: u32) -> usize {
-        if symbol & UNKNOWN != 0 {
-            1
-        } else {
-            tokenizer.bytes(symbol).len().max(1)
-        }
+        if symbol & UNKNOWN != 0 { 1 } else { tokenizer.bytes(symbol).len().max(1) }
     }
 
     fn next(&self, tokenizer: &Tokenizer<'_>, at: usize) -> Option<usize> {
@@ -251,10 +227,6 @@ impl<'s> Symbols<'s> {
     fn previous(&self, at: usize) -> Option<usize> {
         let last = at.checked_sub(1)?;
         let cell = self.cell(last);
-        Some(if cell & BACK != 0 {
-            (cell & !BACK) as usize
-        } else {
-            last
-        })
+        Some(if cell & BACK != 0 { (cell & !BACK) as usize } else { last })
     }
 }

@@ -28,12 +28,7 @@ pub struct CachedEncoder<'a> {
 impl<'a> CachedEncoder<'a> {
     /// An encoder that has seen nothing yet.
     pub fn new(tokenizer: Tokenizer<'a>) -> Self {
-        Self {
-            tokenizer,
-            known: HashMap::default(),
-            tokens: Vec::new(),
-            scratch: Vec::new(),
-        }
+        Self { tokenizer, known: HashMap::default(), tokens: Vec::new(), scratch: Vec::new() }
     }
 
     /// The tokenizer that it encodes with.
@@ -79,14 +74,12 @@ impl<'a> CachedEncoder<'a> {
             self.scratch.resize(words, 0);
         }
         let first = out.len();
-        self.tokenizer
-            .encode_stretch(text, space_prefix, &mut self.scratch, |id| out.push(id))?;
+        self.tokenizer.encode_stretch(text, space_prefix, &mut self.scratch, |id| out.push(id))?;
         if remember && self.known.len() < MAX_ENTRIES {
             // At most 2¹⁸ stretches of 64 bytes: positions fit u32.
             let start = self.tokens.len() as u32;
             self.tokens.extend(out.iter().skip(first));
-            self.known
-                .insert(text.into(), (start, self.tokens.len() as u32));
+            self.known.insert(text.into(), (start, self.tokens.len() as u32));
         }
         Ok(())
     }

@@ -29,21 +29,13 @@ impl Default for Decoder {
 impl Decoder {
     /// A decoder of a whole text: the space that encoding put before it is dropped.
     pub const fn new() -> Self {
-        Self {
-            carry: [0; 3],
-            carry_len: 0,
-            at_start: true,
-        }
+        Self { carry: [0; 3], carry_len: 0, at_start: true }
     }
 
     /// A decoder of a text that goes on: a leading space is the text's own. For what a model
     /// generates behind a prompt.
     pub const fn mid_text() -> Self {
-        Self {
-            carry: [0; 3],
-            carry_len: 0,
-            at_start: false,
-        }
+        Self { carry: [0; 3], carry_len: 0, at_start: false }
     }
 
     /// The text that token `id` completes. Control, unknown and unused tokens, and ids that are not
@@ -55,9 +47,7 @@ impl Decoder {
         };
         if self.at_start && !bytes.is_empty() {
             self.at_start = false;
-            if tokenizer.data.add_space_prefix
-                && tokenizer.kind() == TokenizerKind::SentencePieceBpe
-            {
+            if tokenizer.data.add_space_prefix && tokenizer.kind() == TokenizerKind::SentencePieceBpe {
                 bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
             }
         }
@@ -68,14 +58,7 @@ impl Decoder {
     pub fn finish(&mut self) -> Piece<'static> {
         let broken = self.carry_len > 0;
         self.carry_len = 0;
-        Piece {
-            head: if broken {
-                Head::REPLACEMENT
-            } else {
-                Head::EMPTY
-            },
-            body: &[],
-        }
+        Piece { head: if broken { Head::REPLACEMENT } else { Head::EMPTY }, body: &[] }
     }
 
     fn push_bytes<'a>(&mut self, bytes: &'a [u8]) -> Piece<'a> {
@@ -84,9 +67,7 @@ impl Decoder {
             return Piece { head, body: &[] };
         }
         let kept = unfinished_tail(rest);
-        let (body, tail) = rest
-            .split_at_checked(rest.len() - kept)
-            .unwrap_or((rest, &[]));
+        let (body, tail) = rest.split_at_checked(rest.len() - kept).unwrap_or((rest, &[]));
         for (slot, &byte) in self.carry.iter_mut().zip(tail) {
             *slot = byte;
             self.carry_len += 1;
@@ -104,23 +85,14 @@ impl Decoder {
             };
             let carried = usize::from(self.carry_len);
             let mut joined = [0; 4];
-            for (slot, value) in joined
-                .iter_mut()
-                .zip(self.carry.into_iter().take(carried).chain([byte]))
-            {
+            for (slot, value) in joined.iter_mut().zip(self.carry.into_iter().take(carried).chain([byte])) {
                 *slot = value;
             }
             let joined_len = carried + 1;
             match core::str::from_utf8(joined.get(..joined_len).unwrap_or(&[])) {
                 Ok(_) => {
                     self.carry_len = 0;
-                    return (
-                        Head {
-                            bytes: joined,
-                            len: joined_len as u8,
-                        },
-                        after,
-                    );
+                    return (Head { bytes: joined, len: joined_len as u8 }, after);
                 }
                 Err(error) if error.error_len().is_none() => {
                     if let Some(slot) = self.carry.get_mut(carried) {
@@ -150,8 +122,8 @@ fn unfinished_tail(bytes: &[u8]) -> usize {
             return 0;
         };
         if end.first().is_some_and(|byte| byte & 0xc0 != 0x80) {
-            let unfinished = core::str::from_utf8(end)
-                .is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none());
+            let unfinished =
+                core::str::from_utf8(end).is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none());
             return if unfinished { length } else { 0 };
         }
     }
@@ -166,15 +138,9 @@ struct Head {
 }
 
 impl Head {
-    const EMPTY: Self = Self {
-        bytes: [0; 4],
-        len: 0,
-    };
+    const EMPTY: Self = Self { bytes: [0; 4], len: 0 };
     /// U+FFFD.
-    const REPLACEMENT: Self = Self {
-        bytes: [0xef, 0xbf, 0xbd, 0],
-        len: 3,
-    };
+    const REPLACEMENT: Self = Self { bytes: [0xef, 0xbf, 0xbd, 0], len: 3 };
 
     fn as_str(&self) -> &str {
         self.bytes
@@ -196,10 +162,7 @@ pub struct Piece<'a> {
 
 impl Piece<'_> {
     /// No text.
-    pub const EMPTY: Self = Self {
-        head: Head::EMPTY,
-        body: &[],
-    };
+    pub const EMPTY: Self = Self { head: Head::EMPTY, body: &[] };
 
     /// Whether there is no text.
     pub fn is_empty(&self) -> bool {
@@ -219,10 +182,7 @@ impl Piece<'_> {
     ///
     /// # Errors
     /// What `each` returned.
-    pub fn try_for_each_str<E>(
-        &self,
-        mut each: impl FnMut(&str) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub fn try_for_each_str<E>(&self, mut each: impl FnMut(&str) -> Result<(), E>) -> Result<(), E> {
         if self.head.len > 0 {
             each(self.head.as_str())?;
         }
@@ -253,10 +213,7 @@ mod tests {
 
     fn decoded(parts: &[Vec<u8>]) -> String {
         let mut decoder = Decoder::new();
-        let mut text: String = parts
-            .iter()
-            .map(|part| decoder.push_bytes(part).to_string())
-            .collect();
+        let mut text: String = parts.iter().map(|part| decoder.push_bytes(part).to_string()).collect();
         text += &decoder.finish().to_string();
         text
     }
@@ -266,9 +223,7 @@ mod tests {
         prop_oneof![
             any::<u8>(),
             prop::sample::select(
-                &[
-                    0x41, 0x80, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2, 0xe0, 0xe2, 0xed, 0xf0, 0xf4, 0xf5
-                ][..]
+                &[0x41, 0x80, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2, 0xe0, 0xe2, 0xed, 0xf0, 0xf4, 0xf5][..]
             )
         ]
     }

@@ -5,9 +5,9 @@ use super::data::{Normalizer, PreTokenizer, TokenType, TokenizerKind};
 use super::error::EncodeError;
 use super::pretokenize::PreTokens;
 use super::sentencepiece::{SPACE_MARK, Words};
-use super::view::Tokenizer;
 use super::unicode::{first_nfc_active, is_space};
 use super::validate::{STRIP_LEFT, STRIP_RIGHT};
+use super::view::Tokenizer;
 
 /// What a special token's text, such as `<|endoftext|>`, means where it stands in a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,11 +49,7 @@ impl<'a> Tokenizer<'a> {
             }
             needed += 1;
         })?;
-        if needed > capacity {
-            Err(EncodeError::OutOfSpace { needed, capacity })
-        } else {
-            Ok(needed)
-        }
+        if needed > capacity { Err(EncodeError::OutOfSpace { needed, capacity }) } else { Ok(needed) }
     }
 
     /// [`encode`](Self::encode) with a function that takes each token.
@@ -120,10 +116,7 @@ impl<'a> Tokenizer<'a> {
             _ => {
                 let pre_tokens: PreTokens<'t> = PreTokenizer::split(self.pre_tokenizer(), text);
                 for text in pre_tokens {
-                    each(Stretch::Text {
-                        text,
-                        space_prefix: false,
-                    })?;
+                    each(Stretch::Text { text, space_prefix: false })?;
                 }
             }
         }
@@ -149,10 +142,7 @@ impl<'a> Tokenizer<'a> {
         let mut symbols = Symbols::new(scratch);
         let bytes = text.len().saturating_add(usize::from(space_prefix));
         if bytes > symbols.room() {
-            return Err(EncodeError::ScratchTooSmall {
-                needed: scratch_words(bytes),
-                capacity,
-            });
+            return Err(EncodeError::ScratchTooSmall { needed: scratch_words(bytes), capacity });
         }
         match self.kind() {
             TokenizerKind::SentencePieceBpe => {
@@ -161,9 +151,7 @@ impl<'a> Tokenizer<'a> {
                 }
                 text.chars().for_each(|c| self.push_char(c, &mut symbols));
             }
-            _ => text
-                .bytes()
-                .for_each(|byte| self.push_byte(byte, &mut symbols)),
+            _ => text.bytes().for_each(|byte| self.push_byte(byte, &mut symbols)),
         }
         symbols.merge_all(self);
         let mut after_unknown = false;
@@ -206,10 +194,7 @@ impl<'a> Tokenizer<'a> {
         };
         if !bytes.is_empty() && bytes.iter().all(|&byte| self.byte_token(byte).is_some()) {
             *after_unknown = false;
-            bytes
-                .iter()
-                .filter_map(|&byte| self.byte_token(byte))
-                .for_each(each);
+            bytes.iter().filter_map(|&byte| self.byte_token(byte)).for_each(each);
         } else if let Some(id) = self.unknown() {
             if !(*after_unknown && self.kind() == TokenizerKind::SentencePieceBpe) {
                 each(id);
@@ -232,14 +217,8 @@ impl<'a> Tokenizer<'a> {
             self.added().find_map(|(id, flags)| {
                 let token = self.bytes(id);
                 let wanted = rest.starts_with(token)
-                    && (special == Special::Parsed
-                        || self.token_type(id) == TokenType::UserDefined);
-                wanted.then_some(Found {
-                    id,
-                    flags,
-                    start: at,
-                    end: at + token.len(),
-                })
+                    && (special == Special::Parsed || self.token_type(id) == TokenType::UserDefined);
+                wanted.then_some(Found { id, flags, start: at, end: at + token.len() })
             })
         })
     }
@@ -272,16 +251,8 @@ impl Found {
         let before = text.get(..self.start).unwrap_or("");
         let after = text.get(self.end..).unwrap_or("");
         (
-            if self.flags & STRIP_LEFT != 0 {
-                before.trim_end_matches(is_space)
-            } else {
-                before
-            },
-            if self.flags & STRIP_RIGHT != 0 {
-                after.trim_start_matches(is_space)
-            } else {
-                after
-            },
+            if self.flags & STRIP_LEFT != 0 { before.trim_end_matches(is_space) } else { before },
+            if self.flags & STRIP_RIGHT != 0 { after.trim_start_matches(is_space) } else { after },
         )
     }
 }

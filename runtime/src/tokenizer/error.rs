@@ -103,60 +103,32 @@ impl fmt::Display for TokenizerError {
             Self::TokenCount { n_tokens } => {
                 write!(f, "tokenizer: n_tokens is {n_tokens}, not 1 to 2^28")
             }
-            Self::TableLength {
-                table,
-                found,
-                wanted,
-            } => {
-                write!(
-                    f,
-                    "tokenizer: {table} has {found} bytes where {wanted} (or a multiple) are needed"
-                )
+            Self::TableLength { table, found, wanted } => {
+                write!(f, "tokenizer: {table} has {found} bytes where {wanted} (or a multiple) are needed")
             }
-            Self::Offset {
-                id,
-                offset,
-                text_len,
-            } => {
+            Self::Offset { id, offset, text_len } => {
                 write!(
                     f,
                     "tokenizer: offsets[{id}] = {offset} is out of order or beyond the text of {text_len} bytes"
                 )
             }
             Self::MaxTokenBytes { stated, found } => {
-                write!(
-                    f,
-                    "tokenizer: max_token_bytes is {stated}, but the longest token has {found}"
-                )
+                write!(f, "tokenizer: max_token_bytes is {stated}, but the longest token has {found}")
             }
-            Self::IdOutOfRange {
-                table,
-                index,
-                id,
-                n_tokens,
-            } => {
-                write!(
-                    f,
-                    "tokenizer: {table}[{index}] names token {id} of {n_tokens}"
-                )
+            Self::IdOutOfRange { table, index, id, n_tokens } => {
+                write!(f, "tokenizer: {table}[{index}] names token {id} of {n_tokens}")
             }
             Self::TokenType { id, found } => {
                 write!(f, "tokenizer: types[{id}] = {found} is no token type")
             }
             Self::Sorted { index, id } => {
-                write!(
-                    f,
-                    "tokenizer: sorted[{index}] = {id} is out of order, empty, or not ordinary text"
-                )
+                write!(f, "tokenizer: sorted[{index}] = {id} is out of order, empty, or not ordinary text")
             }
             Self::ByteToken { byte, id } => {
                 write!(f, "tokenizer: byte_tokens[{byte}] = {id} is not that byte")
             }
             Self::Merge { table, index } => {
-                write!(
-                    f,
-                    "tokenizer: {table}[{index}] joins or makes what is not in the vocabulary"
-                )
+                write!(f, "tokenizer: {table}[{index}] joins or makes what is not in the vocabulary")
             }
             Self::Score { id } => write!(f, "tokenizer: scores[{id}] is not finite"),
             Self::Added { index, id, flags } => {
@@ -200,10 +172,7 @@ impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::OutOfSpace { needed, capacity } => {
-                write!(
-                    f,
-                    "the text has {needed} tokens, and the output holds {capacity}"
-                )
+                write!(f, "the text has {needed} tokens, and the output holds {capacity}")
             }
             Self::ScratchTooSmall { needed, capacity } => {
                 write!(
@@ -211,10 +180,9 @@ impl fmt::Display for EncodeError {
                     "a stretch of the text needs {needed} words of scratch memory, and {capacity} are given"
                 )
             }
-            Self::NeedsNfc { at } => write!(
-                f,
-                "the text may not be in Unicode NFC (at byte {at}), which this model needs"
-            ),
+            Self::NeedsNfc { at } => {
+                write!(f, "the text may not be in Unicode NFC (at byte {at}), which this model needs")
+            }
         }
     }
 }

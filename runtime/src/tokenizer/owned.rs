@@ -9,8 +9,8 @@ use core::fmt;
 use super::data::{Normalizer, PreTokenizer, TokenType, TokenizerData, TokenizerKind};
 use super::error::TokenizerError;
 use super::tables::id_size;
-use super::view::Tokenizer;
 use super::validate::{STRIP_LEFT, STRIP_RIGHT};
+use super::view::Tokenizer;
 
 /// One token of a [`TokenizerSpec`].
 #[derive(Clone, Debug, PartialEq)]
@@ -92,10 +92,7 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::TooLarge { n_tokens, text_len } => {
-                write!(
-                    f,
-                    "tokenizer: {n_tokens} tokens of {text_len} bytes in all are too many"
-                )
+                write!(f, "tokenizer: {n_tokens} tokens of {text_len} bytes in all are too many")
             }
             Self::Merge { rank, left, right } => {
                 write!(
@@ -167,18 +164,9 @@ impl OwnedTokenizer {
     /// # Errors
     /// [`BuildError`] names the merge or the table that is wrong.
     pub fn build(spec: &TokenizerSpec) -> Result<Self, BuildError> {
-        let text: Vec<u8> = spec
-            .tokens
-            .iter()
-            .flat_map(|token| &token.bytes)
-            .copied()
-            .collect();
-        let too_large = BuildError::TooLarge {
-            n_tokens: spec.tokens.len(),
-            text_len: text.len(),
-        };
-        let (Ok(n_tokens), Ok(_)) = (u32::try_from(spec.tokens.len()), u32::try_from(text.len()))
-        else {
+        let text: Vec<u8> = spec.tokens.iter().flat_map(|token| &token.bytes).copied().collect();
+        let too_large = BuildError::TooLarge { n_tokens: spec.tokens.len(), text_len: text.len() };
+        let (Ok(n_tokens), Ok(_)) = (u32::try_from(spec.tokens.len()), u32::try_from(text.len())) else {
             return Err(too_large);
         };
         let mut end = 0u32;
@@ -201,41 +189,18 @@ impl OwnedTokenizer {
                 unknown: spec.unknown,
             },
             n_tokens,
-            max_token_bytes: spec
-                .tokens
-                .iter()
-                .map(|token| token.bytes.len())
-                .max()
-                .unwrap_or(0) as u32,
-            end_tokens: spec
-                .end_tokens
-                .iter()
-                .flat_map(|id| id.to_le_bytes())
-                .collect(),
+            max_token_bytes: spec.tokens.iter().map(|token| token.bytes.len()).max().unwrap_or(0) as u32,
+            end_tokens: spec.end_tokens.iter().flat_map(|id| id.to_le_bytes()).collect(),
             text,
             offsets,
-            sorted: by_bytes
-                .values()
-                .flat_map(|&id| id_bytes(id, n_tokens))
-                .collect(),
+            sorted: by_bytes.values().flat_map(|&id| id_bytes(id, n_tokens)).collect(),
             byte_tokens: byte_tokens(spec, &by_bytes, n_tokens),
-            types: spec
-                .tokens
-                .iter()
-                .map(|token| token.token_type as u8)
-                .collect(),
-            merges: if by_merges {
-                merge_tables(spec, &by_bytes)?
-            } else {
-                MergeTables::default()
-            },
+            types: spec.tokens.iter().map(|token| token.token_type as u8).collect(),
+            merges: if by_merges { merge_tables(spec, &by_bytes)? } else { MergeTables::default() },
             scores: if by_merges {
                 Vec::new()
             } else {
-                spec.tokens
-                    .iter()
-                    .flat_map(|token| token.score.to_le_bytes())
-                    .collect()
+                spec.tokens.iter().flat_map(|token| token.score.to_le_bytes()).collect()
             },
             added: added(spec),
         };
@@ -280,9 +245,7 @@ impl OwnedTokenizer {
 fn ids_by_bytes(spec: &TokenizerSpec) -> BTreeMap<&[u8], u32> {
     let mut map = BTreeMap::new();
     for (id, token) in (0..).zip(&spec.tokens) {
-        if matches!(token.token_type, TokenType::Normal | TokenType::UserDefined)
-            && !token.bytes.is_empty()
-        {
+        if matches!(token.token_type, TokenType::Normal | TokenType::UserDefined) && !token.bytes.is_empty() {
             map.entry(&token.bytes[..]).or_insert(id);
         }
     }
@@ -315,10 +278,7 @@ fn byte_tokens(spec: &TokenizerSpec, by_bytes: &BTreeMap<&[u8], u32>, n_tokens: 
     ids.iter().flat_map(|&id| id_bytes(id, n_tokens)).collect()
 }
 
-fn merge_tables(
-    spec: &TokenizerSpec,
-    by_bytes: &BTreeMap<&[u8], u32>,
-) -> Result<MergeTables, BuildError> {
+fn merge_tables(spec: &TokenizerSpec, by_bytes: &BTreeMap<&[u8], u32>) -> Result<MergeTables, BuildError> {
     let n = spec.tokens.len();
     let token = |id: u32| spec.tokens.get(id as usize);
     // (left, right) → (rank, result): the last of a pair's ranks holds.
@@ -335,26 +295,18 @@ fn merge_tables(
         let result = *by_bytes.get(&joined[..]).ok_or(wrong)?;
         ranked.insert((left, right), (rank as u32, result));
     }
-    let mut in_order: Vec<_> = ranked
-        .into_iter()
-        .map(|(pair, (rank, result))| (rank, pair, result))
-        .collect();
+    let mut in_order: Vec<_> =
+        ranked.into_iter().map(|(pair, (rank, result))| (rank, pair, result)).collect();
     in_order.sort_unstable();
     // Where every token is made by one merge and ids rise with ranks, the id can be the rank.
-    let ids_are_ranks = in_order
-        .windows(2)
-        .all(|w| matches!(w, [(.., a), (.., b)] if a < b));
+    let ids_are_ranks = in_order.windows(2).all(|w| matches!(w, [(.., a), (.., b)] if a < b));
     let mut left_len = vec![0u8; n];
     let mut ranks = vec![0u32; n];
     let mut extra = Vec::new();
     for (rank, (left, right), result) in in_order {
         let rank = if ids_are_ranks { result } else { rank };
         let length = token(left).and_then(|left| u8::try_from(left.bytes.len()).ok());
-        match (
-            left_len.get_mut(result as usize),
-            ranks.get_mut(result as usize),
-            length,
-        ) {
+        match (left_len.get_mut(result as usize), ranks.get_mut(result as usize), length) {
             (Some(slot @ 0), Some(slot_rank), Some(length)) => {
                 *slot = length;
                 *slot_rank = rank;
@@ -370,20 +322,12 @@ fn merge_tables(
         } else {
             ranks.into_iter().flat_map(u32::to_le_bytes).collect()
         },
-        extra: extra
-            .into_iter()
-            .flat_map(|(l, r, rank)| [l, r, rank])
-            .flat_map(u32::to_le_bytes)
-            .collect(),
+        extra: extra.into_iter().flat_map(|(l, r, rank)| [l, r, rank]).flat_map(u32::to_le_bytes).collect(),
     })
 }
 
 fn added(spec: &TokenizerSpec) -> Vec<u8> {
-    let length = |id: u32| {
-        spec.tokens
-            .get(id as usize)
-            .map_or(0, |token| token.bytes.len())
-    };
+    let length = |id: u32| spec.tokens.get(id as usize).map_or(0, |token| token.bytes.len());
     let mut added = spec.added.clone();
     added.sort_by_key(|added| (core::cmp::Reverse(length(added.id)), added.id));
     added
@@ -401,12 +345,7 @@ impl TokenizerSpec {
     /// The description that `tokenizer`'s tables were made from, or one that makes the same tables.
     pub fn from_tokenizer(tokenizer: &Tokenizer<'_>) -> Self {
         let data = tokenizer.data();
-        let score = |id: u32| {
-            tokenizer
-                .scores
-                .get(id as usize)
-                .map_or(0.0, f32::from_bits)
-        };
+        let score = |id: u32| tokenizer.scores.get(id as usize).map_or(0.0, f32::from_bits);
         let tokens = (0..data.n_tokens).map(|id| TokenSpec {
             bytes: tokenizer.bytes(id).to_vec(),
             token_type: tokenizer.token_type(id),
@@ -439,9 +378,7 @@ impl TokenizerSpec {
 /// The pairs that may merge, by rank.
 fn merge_list(tokenizer: &Tokenizer<'_>) -> Vec<(u32, u32)> {
     let symbol = |bytes: &[u8]| match bytes {
-        [byte] => tokenizer
-            .byte_token(*byte)
-            .or_else(|| tokenizer.find(bytes)),
+        [byte] => tokenizer.byte_token(*byte).or_else(|| tokenizer.find(bytes)),
         _ => tokenizer.find(bytes),
     };
     let mut merges = Vec::new();
@@ -462,8 +399,5 @@ fn merge_list(tokenizer: &Tokenizer<'_>) -> Vec<(u32, u32)> {
         }
     }
     merges.sort_unstable();
-    merges
-        .into_iter()
-        .map(|(_, left, right)| (left, right))
-        .collect()
+    merges.into_iter().map(|(_, left, right)| (left, right)).collect()
 }

@@ -17,11 +17,7 @@ impl PreTokenizer {
     /// [`PreTokenizer::Bert`] is WordPiece's own and is not cut here: the text comes back whole,
     /// as with [`PreTokenizer::None`].
     pub fn split(self, text: &str) -> PreTokens<'_> {
-        PreTokens {
-            pattern: self,
-            rest: text,
-            until_number: None,
-        }
+        PreTokens { pattern: self, rest: text, until_number: None }
     }
 }
 
@@ -115,9 +111,7 @@ fn llama3(text: &str, digits: usize) -> usize {
         CharClass::Space | CharClass::Other => first.len_utf8(),
     };
     if !matches!(first, '\r' | '\n') {
-        let letters = run_length(text.get(lead..).unwrap_or(""), |class| {
-            class == CharClass::Letter
-        });
+        let letters = run_length(text.get(lead..).unwrap_or(""), |class| class == CharClass::Letter);
         if letters > 0 {
             return lead + letters;
         }
@@ -126,19 +120,11 @@ fn llama3(text: &str, digits: usize) -> usize {
     let others = run_length(body, |class| class == CharClass::Other);
     if others > 0 {
         let length = text.len() - body.len() + others;
-        let newlines = text
-            .bytes()
-            .skip(length)
-            .take_while(|byte| matches!(byte, b'\r' | b'\n'))
-            .count();
+        let newlines = text.bytes().skip(length).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         return length + newlines;
     }
     let run = run_length(text, |class| class == CharClass::Space);
-    match text
-        .bytes()
-        .take(run)
-        .rposition(|byte| matches!(byte, b'\r' | b'\n'))
-    {
+    match text.bytes().take(run).rposition(|byte| matches!(byte, b'\r' | b'\n')) {
         Some(newline) => newline + 1,
         None => white_space(text),
     }
@@ -150,10 +136,7 @@ fn white_space(text: &str) -> usize {
     if run == text.len() {
         return run;
     }
-    let last = text
-        .get(..run)
-        .and_then(|run| run.chars().next_back())
-        .map_or(0, char::len_utf8);
+    let last = text.get(..run).and_then(|run| run.chars().next_back()).map_or(0, char::len_utf8);
     if run == last { run } else { run - last }
 }
 
@@ -180,9 +163,7 @@ fn first_char_length(text: &str) -> usize {
 
 /// Bytes before the first character whose class is not wanted.
 fn run_length(text: &str, wanted: impl Fn(CharClass) -> bool) -> usize {
-    text.char_indices()
-        .find(|&(_, c)| !wanted(char_class(c)))
-        .map_or(text.len(), |(at, _)| at)
+    text.char_indices().find(|&(_, c)| !wanted(char_class(c))).map_or(text.len(), |(at, _)| at)
 }
 
 #[cfg(test)]
@@ -199,30 +180,18 @@ mod tests {
     #[test]
     fn gpt2_cuts() {
         let cut = |text| cut(PreTokenizer::Gpt2, text);
-        assert_eq!(
-            cut("Hello  world, it's 2024!"),
-            ["Hello", " ", " world", ",", " it", "'s", " 2024", "!"]
-        );
+        assert_eq!(cut("Hello  world, it's 2024!"), ["Hello", " ", " world", ",", " it", "'s", " 2024", "!"]);
         assert_eq!(cut("a \n\n b\n"), ["a", " \n\n", " b", "\n"]);
-        assert_eq!(
-            cut("I'LL don't''s"),
-            ["I", "'", "LL", " don", "'t", "''", "s"]
-        );
+        assert_eq!(cut("I'LL don't''s"), ["I", "'", "LL", " don", "'t", "''", "s"]);
         assert_eq!(cut("x  "), ["x", "  "]);
-        assert_eq!(
-            cut("\u{a0}x\u{3000}\u{3000}y"),
-            ["\u{a0}", "x", "\u{3000}", "\u{3000}", "y"]
-        );
+        assert_eq!(cut("\u{a0}x\u{3000}\u{3000}y"), ["\u{a0}", "x", "\u{3000}", "\u{3000}", "y"]);
         assert_eq!(cut("e\u{301}²"), ["e", "\u{301}", "²"]);
     }
 
     #[test]
     fn single_digits_come_first() {
         let cut = |text| cut(PreTokenizer::DigitsGpt2, text);
-        assert_eq!(
-            cut("in 2024  5x"),
-            ["in", " ", "2", "0", "2", "4", "  ", "5", "x"]
-        );
+        assert_eq!(cut("in 2024  5x"), ["in", " ", "2", "0", "2", "4", "  ", "5", "x"]);
         assert_eq!(cut("²Ⅻ'5s"), ["²", "Ⅻ", "'", "5", "s"]);
     }
 
@@ -231,9 +200,7 @@ mod tests {
         let l = |text| cut(PreTokenizer::Llama3, text);
         assert_eq!(
             l("I'LL say \"hi\"\r\n\n 12345"),
-            [
-                "I", "'LL", " say", " \"", "hi", "\"\r\n\n", " ", "123", "45"
-            ]
+            ["I", "'LL", " say", " \"", "hi", "\"\r\n\n", " ", "123", "45"]
         );
         assert_eq!(l(" \n \n  x"), [" \n \n", " ", " x"]);
         assert_eq!(l("\tx\nx'\u{17f}"), ["\tx", "\n", "x", "'\u{17f}"]);

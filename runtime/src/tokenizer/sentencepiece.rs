@@ -33,9 +33,7 @@ impl<'t> Iterator for Words<'t> {
             after_word = !space;
             cut && self.cut
         });
-        let (word, rest) = end
-            .and_then(|(at, _)| self.rest.split_at_checked(at))
-            .unwrap_or((self.rest, ""));
+        let (word, rest) = end.and_then(|(at, _)| self.rest.split_at_checked(at)).unwrap_or((self.rest, ""));
         self.rest = rest;
         Some(word)
     }

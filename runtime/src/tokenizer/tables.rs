@@ -12,16 +12,11 @@ impl<'a> U32s<'a> {
     #[inline]
     pub(super) fn get(self, index: usize) -> Option<u32> {
         let at = index.checked_mul(4)?;
-        self.0
-            .get(at..)?
-            .first_chunk()
-            .map(|bytes| u32::from_le_bytes(*bytes))
+        self.0.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
     }
 
     pub(super) fn iter(self) -> impl Iterator<Item = u32> + 'a {
-        self.0
-            .chunks_exact(4)
-            .filter_map(|bytes| bytes.first_chunk().map(|bytes| u32::from_le_bytes(*bytes)))
+        self.0.chunks_exact(4).filter_map(|bytes| bytes.first_chunk().map(|bytes| u32::from_le_bytes(*bytes)))
     }
 }
 
@@ -42,10 +37,7 @@ pub(super) fn id_size(n_tokens: u32) -> usize {
 
 impl<'a> Ids<'a> {
     pub(super) fn new(bytes: &'a [u8], n_tokens: u32) -> Self {
-        Self {
-            bytes,
-            wide: id_size(n_tokens) == 4,
-        }
+        Self { bytes, wide: id_size(n_tokens) == 4 }
     }
 
     pub(super) fn len(self) -> usize {
@@ -58,10 +50,7 @@ impl<'a> Ids<'a> {
             U32s(self.bytes).get(index)
         } else {
             let at = index.checked_mul(2)?;
-            self.bytes
-                .get(at..)?
-                .first_chunk()
-                .map(|bytes| u32::from(u16::from_le_bytes(*bytes)))
+            self.bytes.get(at..)?.first_chunk().map(|bytes| u32::from(u16::from_le_bytes(*bytes)))
         }
     }
 }

@@ -9,11 +9,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn normal(bytes: impl Into<Vec<u8>>) -> TokenSpec {
-    TokenSpec {
-        bytes: bytes.into(),
-        token_type: TokenType::Normal,
-        score: 0.0,
-    }
+    TokenSpec { bytes: bytes.into(), token_type: TokenType::Normal, score: 0.0 }
 }
 
 fn spec(kind: TokenizerKind, tokens: Vec<TokenSpec>) -> TokenizerSpec {
@@ -38,31 +34,21 @@ fn byte_level(merges: &[(&str, &str)]) -> TokenizerSpec {
     let mut tokens: Vec<TokenSpec> = (0..=255u8).map(|byte| normal([byte])).collect();
     let mut pairs = vec![];
     for (left, right) in merges {
-        let find = |tokens: &[TokenSpec], text: &str| {
-            tokens.iter().position(|t| t.bytes == text.as_bytes())
-        };
-        let pair = (
-            find(&tokens, left).unwrap() as u32,
-            find(&tokens, right).unwrap() as u32,
-        );
+        let find = |tokens: &[TokenSpec], text: &str| tokens.iter().position(|t| t.bytes == text.as_bytes());
+        let pair = (find(&tokens, left).unwrap() as u32, find(&tokens, right).unwrap() as u32);
         pairs.push(pair);
         let joined = format!("{left}{right}");
         if find(&tokens, &joined).is_none() {
             tokens.push(normal(joined));
         }
     }
-    TokenizerSpec {
-        merges: pairs,
-        ..spec(TokenizerKind::ByteLevelBpe, tokens)
-    }
+    TokenizerSpec { merges: pairs, ..spec(TokenizerKind::ByteLevelBpe, tokens) }
 }
 
 fn encode(tokenizer: &Tokenizer<'_>, text: &str, special: Special, add_bos: bool) -> Vec<u32> {
     let mut out = vec![0; text.len() + 2];
     let mut scratch = vec![0; scratch_words(text.len() + 1)];
-    let n = tokenizer
-        .encode(text, special, add_bos, &mut out, &mut scratch)
-        .unwrap();
+    let n = tokenizer.encode(text, special, add_bos, &mut out, &mut scratch).unwrap();
     out.truncate(n);
     let mut cached = vec![];
     CachedEncoderCheck::run(tokenizer, text, special, add_bos, &mut cached);
@@ -75,13 +61,7 @@ struct CachedEncoderCheck;
 
 impl CachedEncoderCheck {
     #[cfg(feature = "std")]
-    fn run(
-        tokenizer: &Tokenizer<'_>,
-        text: &str,
-        special: Special,
-        add_bos: bool,
-        out: &mut Vec<u32>,
-    ) {
+    fn run(tokenizer: &Tokenizer<'_>, text: &str, special: Special, add_bos: bool, out: &mut Vec<u32>) {
         let mut encoder = CachedEncoder::new(*tokenizer);
         encoder.encode(text, special, false, &mut vec![]).unwrap();
         encoder.encode(text, special, add_bos, out).unwrap();
@@ -93,10 +73,7 @@ impl CachedEncoderCheck {
 
 fn decode(tokenizer: &Tokenizer<'_>, ids: &[u32]) -> String {
     let mut decoder = Decoder::new();
-    let mut text: String = ids
-        .iter()
-        .map(|&id| decoder.push(tokenizer, id).to_string())
-        .collect();
+    let mut text: String = ids.iter().map(|&id| decoder.push(tokenizer, id).to_string()).collect();
     text += &decoder.finish().to_string();
     text
 }
@@ -118,68 +95,31 @@ fn merge_naively(mut symbols: Vec<u32>, rank: impl Fn(u32, u32) -> Option<(i64, 
 
 #[test]
 fn merges_by_rank_not_by_length() {
-    let owned = OwnedTokenizer::build(&byte_level(&[
-        ("b", "c"),
-        ("a", "b"),
-        ("ab", "c"),
-        ("a", "bc"),
-    ]))
-    .unwrap();
+    let owned =
+        OwnedTokenizer::build(&byte_level(&[("b", "c"), ("a", "b"), ("ab", "c"), ("a", "bc")])).unwrap();
     let t = owned.tokenizer();
     // "bc" comes first, then only (a, bc), the last merge, makes "abc".
-    assert_eq!(
-        encode(&t, "abc", Special::Plain, false),
-        [t.find(b"abc").unwrap()]
-    );
-    assert_eq!(
-        encode(&t, "ab", Special::Plain, false),
-        [t.find(b"ab").unwrap()]
-    );
-    let without =
-        OwnedTokenizer::build(&byte_level(&[("b", "c"), ("a", "b"), ("ab", "c")])).unwrap();
+    assert_eq!(encode(&t, "abc", Special::Plain, false), [t.find(b"abc").unwrap()]);
+    assert_eq!(encode(&t, "ab", Special::Plain, false), [t.find(b"ab").unwrap()]);
+    let without = OwnedTokenizer::build(&byte_level(&[("b", "c"), ("a", "b"), ("ab", "c")])).unwrap();
     let t = without.tokenizer();
-    assert!(
-        t.data().ranks.is_empty() && t.data().extra_merges.is_empty(),
-        "one byte a merge is enough"
-    );
-    assert_eq!(
-        encode(&t, "abc", Special::Plain, false),
-        [97, t.find(b"bc").unwrap()]
-    );
+    assert!(t.data().ranks.is_empty() && t.data().extra_merges.is_empty(), "one byte a merge is enough");
+    assert_eq!(encode(&t, "abc", Special::Plain, false), [97, t.find(b"bc").unwrap()]);
 }
 
 #[test]
 fn special_tokens_are_text_unless_asked_for() {
     let mut spec = byte_level(&[("<", "|")]);
     spec.pre_tokenizer = PreTokenizer::Gpt2;
-    spec.tokens.push(TokenSpec {
-        token_type: TokenType::Control,
-        ..normal("<|end|>")
-    });
-    spec.tokens.push(TokenSpec {
-        token_type: TokenType::UserDefined,
-        ..normal("<|user|>")
-    });
-    spec.added = vec![
-        Added {
-            id: 257,
-            lstrip: true,
-            rstrip: false,
-        },
-        Added {
-            id: 258,
-            lstrip: false,
-            rstrip: true,
-        },
-    ];
+    spec.tokens.push(TokenSpec { token_type: TokenType::Control, ..normal("<|end|>") });
+    spec.tokens.push(TokenSpec { token_type: TokenType::UserDefined, ..normal("<|user|>") });
+    spec.added =
+        vec![Added { id: 257, lstrip: true, rstrip: false }, Added { id: 258, lstrip: false, rstrip: true }];
     spec.bos = Some(257);
     spec.end_tokens = vec![257];
     let owned = OwnedTokenizer::build(&spec).unwrap();
     let t = owned.tokenizer();
-    assert_eq!(
-        encode(&t, "a \n<|end|>", Special::Parsed, true),
-        [257, 97, 257]
-    );
+    assert_eq!(encode(&t, "a \n<|end|>", Special::Parsed, true), [257, 97, 257]);
     assert_eq!(encode(&t, "<|user|>  b", Special::Plain, false), [258, 98]);
     let plain = encode(&t, "<|end|>", Special::Plain, false);
     assert_eq!(plain, [256, 101, 110, 100, 124, 62]);
@@ -187,60 +127,29 @@ fn special_tokens_are_text_unless_asked_for() {
     assert_eq!(decode(&t, &[257, 97, 258, 257]), "a<|user|>");
     assert!(t.is_end(257) && !t.is_end(258));
     assert_eq!(
-        (
-            t.find_special("<|end|>"),
-            t.find_special("<|"),
-            t.find_special("?!")
-        ),
+        (t.find_special("<|end|>"), t.find_special("<|"), t.find_special("?!")),
         (Some(257), Some(256), None)
     );
 }
 
 #[test]
 fn missing_bytes_vanish_or_are_unknown() {
-    let mut spec = spec(
-        TokenizerKind::ByteLevelBpe,
-        vec![normal("a"), normal("b"), normal("ab")],
-    );
+    let mut spec = spec(TokenizerKind::ByteLevelBpe, vec![normal("a"), normal("b"), normal("ab")]);
     spec.merges = vec![(0, 1)];
     let owned = OwnedTokenizer::build(&spec).unwrap();
-    assert_eq!(
-        encode(&owned.tokenizer(), "a!b", Special::Plain, false),
-        [2]
-    );
-    spec.tokens.push(TokenSpec {
-        token_type: TokenType::Unknown,
-        ..normal("<unk>")
-    });
+    assert_eq!(encode(&owned.tokenizer(), "a!b", Special::Plain, false), [2]);
+    spec.tokens.push(TokenSpec { token_type: TokenType::Unknown, ..normal("<unk>") });
     spec.unknown = Some(3);
     let owned = OwnedTokenizer::build(&spec).unwrap();
-    assert_eq!(
-        encode(&owned.tokenizer(), "a!?b", Special::Plain, false),
-        [0, 3, 3, 1]
-    );
+    assert_eq!(encode(&owned.tokenizer(), "a!?b", Special::Plain, false), [0, 3, 3, 1]);
 }
 
 #[test]
 fn sentencepiece_falls_back_to_bytes() {
-    let mut tokens = vec![TokenSpec {
-        token_type: TokenType::Unknown,
-        ..normal("<unk>")
-    }];
-    tokens.extend((0..=255u8).map(|byte| TokenSpec {
-        token_type: TokenType::Byte,
-        ..normal([byte])
-    }));
-    for (text, score) in [
-        (" ", -9.0),
-        ("a", -8.0),
-        (" a", -1.0),
-        ("aa", -0.5),
-        ("é", -7.0),
-    ] {
-        tokens.push(TokenSpec {
-            score,
-            ..normal(text)
-        });
+    let mut tokens = vec![TokenSpec { token_type: TokenType::Unknown, ..normal("<unk>") }];
+    tokens.extend((0..=255u8).map(|byte| TokenSpec { token_type: TokenType::Byte, ..normal([byte]) }));
+    for (text, score) in [(" ", -9.0), ("a", -8.0), (" a", -1.0), ("aa", -0.5), ("é", -7.0)] {
+        tokens.push(TokenSpec { score, ..normal(text) });
     }
     let mut spec = TokenizerSpec {
         add_space_prefix: true,
@@ -250,19 +159,9 @@ fn sentencepiece_falls_back_to_bytes() {
     let owned = OwnedTokenizer::build(&spec).unwrap();
     let t = owned.tokenizer();
     let id = |text: &str| t.find(text.as_bytes()).unwrap();
-    assert_eq!(
-        encode(&t, "aa a", Special::Plain, false),
-        [id(" "), id("aa"), id(" a")]
-    );
-    assert_eq!(
-        encode(&t, "▁a", Special::Plain, false),
-        [id(" "), id(" a")],
-        "▁ is a space"
-    );
-    assert_eq!(
-        encode(&t, "é\nß", Special::Plain, false),
-        [id(" "), id("é"), 1 + 10, 1 + 0xc3, 1 + 0x9f]
-    );
+    assert_eq!(encode(&t, "aa a", Special::Plain, false), [id(" "), id("aa"), id(" a")]);
+    assert_eq!(encode(&t, "▁a", Special::Plain, false), [id(" "), id(" a")], "▁ is a space");
+    assert_eq!(encode(&t, "é\nß", Special::Plain, false), [id(" "), id("é"), 1 + 10, 1 + 0xc3, 1 + 0x9f]);
     assert_eq!(encode(&t, "", Special::Plain, false), []);
     for text in ["aa a", " a", "é\nß", "  "] {
         assert_eq!(decode(&t, &encode(&t, text, Special::Plain, false)), text);
@@ -274,10 +173,7 @@ fn sentencepiece_falls_back_to_bytes() {
         }
     }
     let owned = OwnedTokenizer::build(&spec).unwrap();
-    assert_eq!(
-        encode(&owned.tokenizer(), "xyaz", Special::Plain, false),
-        [id(" "), 0, id("a"), 0]
-    );
+    assert_eq!(encode(&owned.tokenizer(), "xyaz", Special::Plain, false), [id(" "), 0, id("a"), 0]);
 }
 
 #[test]
@@ -287,18 +183,12 @@ fn too_little_memory_says_how_much() {
     let (mut out, mut scratch) = ([0; 2], [0; 9]);
     assert_eq!(
         t.encode("abc", Special::Plain, false, &mut out, &mut scratch),
-        Err(EncodeError::OutOfSpace {
-            needed: 3,
-            capacity: 2
-        })
+        Err(EncodeError::OutOfSpace { needed: 3, capacity: 2 })
     );
     assert_eq!(out, [97, 98]);
     assert_eq!(
         t.encode("abcd", Special::Plain, false, &mut out, &mut scratch),
-        Err(EncodeError::ScratchTooSmall {
-            needed: scratch_words(4),
-            capacity: 9
-        })
+        Err(EncodeError::ScratchTooSmall { needed: scratch_words(4), capacity: 9 })
     );
 }
 
@@ -321,16 +211,13 @@ fn word_piece_is_refused_by_name() {
     let spec = spec(TokenizerKind::WordPiece, vec![normal("a")]);
     assert_eq!(
         OwnedTokenizer::build(&spec),
-        Err(BuildError::Tables(TokenizerError::Unsupported {
-            what: "WordPiece"
-        }))
+        Err(BuildError::Tables(TokenizerError::Unsupported { what: "WordPiece" }))
     );
 }
 
 #[test]
 fn a_long_word_takes_no_quadratic_time() {
-    let owned =
-        OwnedTokenizer::build(&byte_level(&[("a", "a"), ("aa", "aa"), ("aaaa", "aaaa")])).unwrap();
+    let owned = OwnedTokenizer::build(&byte_level(&[("a", "a"), ("aa", "aa"), ("aaaa", "aaaa")])).unwrap();
     let t = owned.tokenizer();
     let text = "a".repeat(300_001);
     let ids = encode(&t, &text, Special::Plain, false);
@@ -342,10 +229,7 @@ fn a_long_word_takes_no_quadratic_time() {
 /// made, and (with `shuffle`) ids are not in the order of merging.
 fn random_merges() -> impl Strategy<Value = TokenizerSpec> {
     (
-        prop::collection::vec(
-            (any::<prop::sample::Index>(), any::<prop::sample::Index>()),
-            0..40,
-        ),
+        prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..40),
         any::<u64>(),
         any::<bool>(),
     )
@@ -369,35 +253,20 @@ fn random_merges() -> impl Strategy<Value = TokenizerSpec> {
             }
             let new_id = |old: u32| order.iter().position(|&i| i == old as usize).unwrap() as u32;
             let tokens = order.iter().map(|&i| normal(texts[i].as_str())).collect();
-            let merges = merges
-                .into_iter()
-                .map(|(l, r)| (new_id(l), new_id(r)))
-                .collect();
-            TokenizerSpec {
-                merges,
-                ..spec(TokenizerKind::ByteLevelBpe, tokens)
-            }
+            let merges = merges.into_iter().map(|(l, r)| (new_id(l), new_id(r))).collect();
+            TokenizerSpec { merges, ..spec(TokenizerKind::ByteLevelBpe, tokens) }
         })
 }
 
 fn any_vocabulary() -> impl Strategy<Value = TokenizerSpec> {
     let scored = prop::collection::vec(("[ab ]{1,4}", -3i8..3), 0..20).prop_map(|pieces| {
         let mut tokens: Vec<TokenSpec> = vec![];
-        for (text, score) in [("a".into(), 0), ("b".into(), 0), (" ".into(), 0)]
-            .into_iter()
-            .chain(pieces)
-        {
+        for (text, score) in [("a".into(), 0), ("b".into(), 0), (" ".into(), 0)].into_iter().chain(pieces) {
             if tokens.iter().all(|t| t.bytes != text.as_bytes()) {
-                tokens.push(TokenSpec {
-                    score: score.into(),
-                    ..normal(text)
-                });
+                tokens.push(TokenSpec { score: score.into(), ..normal(text) });
             }
         }
-        tokens.extend((0..=255u8).map(|byte| TokenSpec {
-            token_type: TokenType::Byte,
-            ..normal([byte])
-        }));
+        tokens.extend((0..=255u8).map(|byte| TokenSpec { token_type: TokenType::Byte, ..normal([byte]) }));
         spec(TokenizerKind::SentencePieceBpe, tokens)
     });
     prop_oneof![random_merges(), scored]

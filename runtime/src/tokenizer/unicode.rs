@@ -52,9 +52,7 @@ pub fn is_space(c: char) -> bool {
 /// Where in `text` the first character stands that Unicode's NFC might change or join to the one
 /// before it. `None` means that `text` is in NFC for certain; `Some` does not mean that it is not.
 pub fn first_nfc_active(text: &str) -> Option<usize> {
-    text.char_indices()
-        .find(|&(_, c)| u32::from(c) >= 0x300 && contains(&NFC_ACTIVE, c))
-        .map(|(at, _)| at)
+    text.char_indices().find(|&(_, c)| u32::from(c) >= 0x300 && contains(&NFC_ACTIVE, c)).map(|(at, _)| at)
 }
 
 fn is_letter(c: char) -> bool {
@@ -93,16 +91,9 @@ mod tests {
         }
         for c in '\0'..=char::MAX {
             assert_eq!(char_class(c) == CharClass::Number, c.is_numeric(), "{c:?}");
-            assert_eq!(
-                char_class(c) == CharClass::Space,
-                c.is_whitespace(),
-                "{c:?}"
-            );
+            assert_eq!(char_class(c) == CharClass::Space, c.is_whitespace(), "{c:?}");
             // `is_alphabetic` is L plus letter numbers and some marks.
-            assert!(
-                char_class(c) != CharClass::Letter || c.is_alphabetic(),
-                "{c:?}"
-            );
+            assert!(char_class(c) != CharClass::Letter || c.is_alphabetic(), "{c:?}");
         }
     }
 
@@ -132,10 +123,7 @@ mod tests {
 
     #[test]
     fn composed_text_needs_no_nfc() {
-        assert_eq!(
-            first_nfc_active("naïve café, 한국어, 日本語, Привет, 😀"),
-            None
-        );
+        assert_eq!(first_nfc_active("naïve café, 한국어, 日本語, Привет, 😀"), None);
         assert_eq!(first_nfc_active("cafe\u{301}"), Some(4));
         assert_eq!(first_nfc_active("\u{1100}\u{1161}"), Some(3)); // Hangul jamo
         assert_eq!(first_nfc_active("5 \u{212b}"), Some(2)); // the angstrom sign becomes Å

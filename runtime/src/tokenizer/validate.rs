@@ -20,11 +20,7 @@ pub(super) fn supported(data: &TokenizerData<'_>) -> Result<(), TokenizerError> 
         (TokenizerKind::WordPiece, ..) => unsupported("WordPiece"),
         (_, PreTokenizer::Bert, _) => unsupported("BERT's pre-tokenizer outside WordPiece"),
         (_, _, Normalizer::BertUncased) => unsupported("BERT's normalizer outside WordPiece"),
-        (
-            TokenizerKind::SentencePieceBpe,
-            PreTokenizer::None,
-            Normalizer::None | Normalizer::Nfc,
-        ) => Ok(()),
+        (TokenizerKind::SentencePieceBpe, PreTokenizer::None, Normalizer::None | Normalizer::Nfc) => Ok(()),
         (TokenizerKind::SentencePieceBpe, ..) => unsupported("a pre-tokenizer with SentencePiece"),
         (TokenizerKind::ByteLevelBpe, ..) if data.add_space_prefix => {
             unsupported("a space prefix with byte-level BPE")
@@ -36,9 +32,7 @@ pub(super) fn supported(data: &TokenizerData<'_>) -> Result<(), TokenizerError> 
 /// Checks the number of tokens and the size of every table.
 pub(super) fn shapes(data: &TokenizerData<'_>) -> Result<(), TokenizerError> {
     if !(1..=MAX_TOKENS).contains(&data.n_tokens) {
-        return Err(TokenizerError::TokenCount {
-            n_tokens: data.n_tokens,
-        });
+        return Err(TokenizerError::TokenCount { n_tokens: data.n_tokens });
     }
     let n = data.n_tokens as usize;
     let ids = id_size(data.n_tokens);
@@ -47,43 +41,23 @@ pub(super) fn shapes(data: &TokenizerData<'_>) -> Result<(), TokenizerError> {
     let or_empty = |table: &[u8], wanted| if table.is_empty() { 0 } else { wanted };
     let byte_level = data.kind == TokenizerKind::ByteLevelBpe;
     for (table, found, wanted) in [
-        (
-            "offsets",
-            data.offsets.len(),
-            n.saturating_add(1).saturating_mul(4),
-        ),
+        ("offsets", data.offsets.len(), n.saturating_add(1).saturating_mul(4)),
         ("types", data.types.len(), n),
         (
             "byte_tokens",
             data.byte_tokens.len(),
-            if byte_level {
-                256 * ids
-            } else {
-                or_empty(data.byte_tokens, 256 * ids)
-            },
+            if byte_level { 256 * ids } else { or_empty(data.byte_tokens, 256 * ids) },
         ),
         ("left_len", data.left_len.len(), merges_only(n)),
-        (
-            "ranks",
-            data.ranks.len(),
-            merges_only(or_empty(data.ranks, n.saturating_mul(4))),
-        ),
+        ("ranks", data.ranks.len(), merges_only(or_empty(data.ranks, n.saturating_mul(4)))),
         (
             "scores",
             data.scores.len(),
-            if byte_level {
-                0
-            } else {
-                or_empty(data.scores, n.saturating_mul(4))
-            },
+            if byte_level { 0 } else { or_empty(data.scores, n.saturating_mul(4)) },
         ),
     ] {
         if found != wanted {
-            return Err(TokenizerError::TableLength {
-                table,
-                found,
-                wanted,
-            });
+            return Err(TokenizerError::TableLength { table, found, wanted });
         }
     }
     for (table, bytes, entry) in [
@@ -93,11 +67,7 @@ pub(super) fn shapes(data: &TokenizerData<'_>) -> Result<(), TokenizerError> {
         ("end_tokens", data.end_tokens, 4),
     ] {
         if !bytes.len().is_multiple_of(entry) {
-            return Err(TokenizerError::TableLength {
-                table,
-                found: bytes.len(),
-                wanted: entry,
-            });
+            return Err(TokenizerError::TableLength { table, found: bytes.len(), wanted: entry });
         }
     }
     Ok(())
@@ -131,41 +101,20 @@ fn offsets(t: &Tokenizer<'_>) -> Result<(), TokenizerError> {
         let first = id == 0;
         let last = id == t.data.n_tokens;
         if offset < previous || (first && offset != 0) || (last && offset as usize != text_len) {
-            return Err(TokenizerError::Offset {
-                id,
-                offset,
-                text_len,
-            });
+            return Err(TokenizerError::Offset { id, offset, text_len });
         }
         longest = longest.max(offset - previous);
         previous = offset;
     }
     if longest != t.data.max_token_bytes {
-        return Err(TokenizerError::MaxTokenBytes {
-            stated: t.data.max_token_bytes,
-            found: longest,
-        });
+        return Err(TokenizerError::MaxTokenBytes { stated: t.data.max_token_bytes, found: longest });
     }
     Ok(())
 }
 
-fn in_range(
-    t: &Tokenizer<'_>,
-    table: &'static str,
-    index: usize,
-    id: u32,
-) -> Result<(), TokenizerError> {
+fn in_range(t: &Tokenizer<'_>, table: &'static str, index: usize, id: u32) -> Result<(), TokenizerError> {
     let n_tokens = t.data.n_tokens;
-    if id < n_tokens {
-        Ok(())
-    } else {
-        Err(TokenizerError::IdOutOfRange {
-            table,
-            index,
-            id,
-            n_tokens,
-        })
-    }
+    if id < n_tokens { Ok(()) } else { Err(TokenizerError::IdOutOfRange { table, index, id, n_tokens }) }
 }
 
 fn special_ids(t: &Tokenizer<'_>) -> Result<(), TokenizerError> {
@@ -197,20 +146,14 @@ fn sorted(t: &Tokenizer<'_>) -> Result<(), TokenizerError> {
 }
 
 fn byte_tokens(t: &Tokenizer<'_>) -> Result<(), TokenizerError> {
-    let none = if id_size(t.data.n_tokens) == 4 {
-        u32::MAX
-    } else {
-        u32::from(u16::MAX)
-    };
+    let none = if id_size(t.data.n_tokens) == 4 { u32::MAX } else { u32::from(u16::MAX) };
     for byte in 0..=u8::MAX {
         let Some(id) = t.byte_tokens.get(usize::from(byte)) else {
             break;
         };
         if id < t.data.n_tokens {
-            let usable = !matches!(
-                t.token_type(id),
-                TokenType::Control | TokenType::Unknown | TokenType::Unused
-            );
+            let usable =
+                !matches!(t.token_type(id), TokenType::Control | TokenType::Unknown | TokenType::Unused);
             if t.bytes(id) != [byte] || !usable {
                 return Err(TokenizerError::ByteToken { byte, id });
             }
@@ -229,10 +172,7 @@ fn merges(t: &Tokenizer<'_>) -> Result<(), TokenizerError> {
         let parts = t.bytes(id).split_at_checked(usize::from(length));
         let real = parts.is_some_and(|(left, right)| is_symbol(t, left) && is_symbol(t, right));
         if !real || t.find(t.bytes(id)) != Some(id) {
-            return Err(TokenizerError::Merge {
-                table: "left_len",
-                index: id as usize,
-            });
+            return Err(TokenizerError::Merge { table: "left_len", index: id as usize });
         }
     }
     let table = t.extra_merges;
@@ -246,10 +186,7 @@ fn merges(t: &Tokenizer<'_>) -> Result<(), TokenizerError> {
         let real = is_symbol(t, t.bytes(left)) && is_symbol(t, t.bytes(right));
         let made = t.find_joined(t.bytes(left), t.bytes(right)).is_some();
         if !real || !made || previous >= Some((left, right)) {
-            return Err(TokenizerError::Merge {
-                table: "extra_merges",
-                index,
-            });
+            return Err(TokenizerError::Merge { table: "extra_merges", index });
         }
         previous = Some((left, right));
     }

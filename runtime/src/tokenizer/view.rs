@@ -40,9 +40,7 @@ impl ByteSet {
 
     #[inline]
     pub(super) fn contains(self, byte: u8) -> bool {
-        self.0
-            .get(usize::from(byte >> 5))
-            .is_some_and(|word| word >> (byte & 31) & 1 == 1)
+        self.0.get(usize::from(byte >> 5)).is_some_and(|word| word >> (byte & 31) & 1 == 1)
     }
 }
 
@@ -85,25 +83,17 @@ impl<'a> Tokenizer<'a> {
         };
         this.cut_at_spaces = this.spaces_begin_tokens();
         for (id, _) in this.added() {
-            this.bytes(id)
-                .first()
-                .into_iter()
-                .for_each(|&byte| this.added_first.insert(byte));
+            this.bytes(id).first().into_iter().for_each(|&byte| this.added_first.insert(byte));
         }
         this
     }
 
     /// Whether no ordinary token has a space behind something that is not a space.
     fn spaces_begin_tokens(&self) -> bool {
-        (0..self.sorted.len())
-            .filter_map(|index| self.sorted.get(index))
-            .all(|id| {
-                let bytes = self.bytes(id);
-                bytes
-                    .iter()
-                    .zip(bytes.iter().skip(1))
-                    .all(|(&byte, &next)| byte == b' ' || next != b' ')
-            })
+        (0..self.sorted.len()).filter_map(|index| self.sorted.get(index)).all(|id| {
+            let bytes = self.bytes(id);
+            bytes.iter().zip(bytes.iter().skip(1)).all(|(&byte, &next)| byte == b' ' || next != b' ')
+        })
     }
 
     /// The tables that this tokenizer reads.
@@ -127,23 +117,14 @@ impl<'a> Tokenizer<'a> {
     pub fn bytes(&self, id: u32) -> &'a [u8] {
         let at = id as usize;
         match (self.offsets.get(at), self.offsets.get(at.saturating_add(1))) {
-            (Some(start), Some(end)) => self
-                .data
-                .text
-                .get(start as usize..end as usize)
-                .unwrap_or(&[]),
+            (Some(start), Some(end)) => self.data.text.get(start as usize..end as usize).unwrap_or(&[]),
             _ => &[],
         }
     }
 
     /// The role of token `id`; [`TokenType::Unused`] for an id that is not in the vocabulary.
     pub fn token_type(&self, id: u32) -> TokenType {
-        self.data
-            .types
-            .get(id as usize)
-            .copied()
-            .and_then(TokenType::from_u8)
-            .unwrap_or(TokenType::Unused)
+        self.data.types.get(id as usize).copied().and_then(TokenType::from_u8).unwrap_or(TokenType::Unused)
     }
 
     /// The token that plain text `bytes` as a whole can become.
@@ -209,9 +190,7 @@ impl<'a> Tokenizer<'a> {
     /// The token that is this one byte.
     #[inline]
     pub(super) fn byte_token(&self, byte: u8) -> Option<u32> {
-        self.byte_tokens
-            .get(usize::from(byte))
-            .filter(|&id| id < self.data.n_tokens)
+        self.byte_tokens.get(usize::from(byte)).filter(|&id| id < self.data.n_tokens)
     }
 
     /// The token that plain text `left` + `right` can become.
@@ -239,17 +218,11 @@ impl<'a> Tokenizer<'a> {
         let left_bytes = self.bytes(left);
         let id = self.find_joined(left_bytes, self.bytes(right))?;
         if !self.data.scores.is_empty() {
-            return Some(Merge {
-                key: descending(self.scores.get(id as usize)?),
-                id,
-            });
+            return Some(Merge { key: descending(self.scores.get(id as usize)?), id });
         }
         match self.data.left_len.get(id as usize) {
             Some(&length) if length != 0 && usize::from(length) == left_bytes.len() => {
-                Some(Merge {
-                    key: self.ranks.get(id as usize).unwrap_or(id),
-                    id,
-                })
+                Some(Merge { key: self.ranks.get(id as usize).unwrap_or(id), id })
             }
             _ => self.extra_merge(left, right).map(|key| Merge { key, id }),
         }
@@ -258,9 +231,7 @@ impl<'a> Tokenizer<'a> {
     /// Whether a merge's key is the token that it makes, so that it need not be looked up again.
     #[inline]
     pub(super) fn keys_are_ids(&self) -> bool {
-        self.data.scores.is_empty()
-            && self.data.ranks.is_empty()
-            && self.data.extra_merges.is_empty()
+        self.data.scores.is_empty() && self.data.ranks.is_empty() && self.data.extra_merges.is_empty()
     }
 
     /// The rank of the extra merge of this pair.
@@ -292,11 +263,7 @@ fn compare_joined(token: &[u8], left: &[u8], right: &[u8]) -> Ordering {
 /// Maps the bits of a finite f32 to a number that falls as the f32 rises. Both zeros are one.
 fn descending(bits: u32) -> u32 {
     let bits = if bits == 0x8000_0000 { 0 } else { bits };
-    if bits >> 31 == 0 {
-        0x7fff_ffff - bits
-    } else {
-        bits
-    }
+    if bits >> 31 == 0 { 0x7fff_ffff - bits } else { bits }
 }
 
 #[cfg(test)]
@@ -305,32 +272,12 @@ mod tests {
 
     #[test]
     fn higher_scores_have_lower_keys() {
-        let scores = [
-            f32::MAX,
-            3.5,
-            1.0,
-            f32::MIN_POSITIVE,
-            0.0,
-            -1e-30,
-            -1.0,
-            -259.0,
-            -1e9,
-            f32::MIN,
-        ];
+        let scores = [f32::MAX, 3.5, 1.0, f32::MIN_POSITIVE, 0.0, -1e-30, -1.0, -259.0, -1e9, f32::MIN];
         for pair in scores.windows(2) {
-            assert!(
-                descending(pair[0].to_bits()) < descending(pair[1].to_bits()),
-                "{pair:?}"
-            );
+            assert!(descending(pair[0].to_bits()) < descending(pair[1].to_bits()), "{pair:?}");
         }
-        assert_eq!(
-            descending((-0.0f32).to_bits()),
-            descending(0.0f32.to_bits())
-        );
-        assert!(
-            descending(f32::MIN.to_bits()) < u32::MAX,
-            "the last key means that there is no merge"
-        );
+        assert_eq!(descending((-0.0f32).to_bits()), descending(0.0f32.to_bits()));
+        assert!(descending(f32::MIN.to_bits()) < u32::MAX, "the last key means that there is no merge");
     }
 
     #[test]

@@ -1,0 +1,395 @@
+//! The forward pass, in reading order. Shapes: `n` tokens of a block side by side.
+
+use crate::config::{Architecture, Config};
+use crate::format::{BLOCK, GROUP, KvType, Role};
+use crate::kernels::attention::{self, HeadCacheQ8, Scratch};
+use crate::kernels::{Activations, Level, elementwise, matmul};
+use crate::memory::{Layout, State, heads_per_scale};
+use crate::model::Model;
+use crate::quant::quantize_activations;
+use crate::tensor::Matrix;
+use crate::workers::{Disjoint, Workers, share};
+
+/// What every part of the forward pass looks at.
+#[derive(Clone, Copy)]
+pub(crate) struct Pass<'a> {
+    pub(crate) model: &'a Model<'a>,
+    pub(crate) layout: &'a Layout,
+    pub(crate) workers: &'a dyn Workers,
+    pub(crate) level: Level,
+    /// Position of the block's first token.
+    pub(crate) position: usize,
+    /// Tokens in the block.
+    pub(crate) n: usize,
+}
+
+impl Pass<'_> {
+    /// Takes in `n` of `state.tokens` from `position` on (all below `vocab_size`): afterwards
+    /// `state.residual` is `[n, dim]` and the cache holds their keys and values.
+    pub(crate) fn forward(&self, state: &mut State<'_>) {
+        let config = self.model.config();
+        self.embed(state);
+        self.rotary(state);
+        for layer in 0..config.n_layers as usize {
+            self.attention(layer, state);
+            self.feed_forward(layer, state);
+        }
+    }
+
+    /// The logits behind one of the block's tokens, `[vocab_size]`.
+    pub(crate) fn logits(&self, index: usize, state: &mut State<'_>) {
+        let dim = self.model.config().dim as usize;
+        let State { residual, normed, quants, scales, logits, .. } = state;
+        let residual = part(residual, index * dim, dim);
+        let normed = &mut normed[..dim];
+        self.norm(0, Role::FinalNorm, Role::FinalNormBias, residual, normed);
+        let logits = &mut logits[..self.model.config().vocab_size as usize];
+        let head = self.model.tensor(0, Role::Head).or(self.model.tensor(0, Role::Embedding));
+        let Some(head) = head else { return };
+        let input = quantize(1, normed, dim, head.dtype().is_quantized(), quants, scales);
+        self.product([(Some(head), None, logits)], &input);
+    }
+
+    /// Token embeddings, plus learned positions where there are any.
+    fn embed(&self, state: &mut State<'_>) {
+        let dim = self.model.config().dim as usize;
+        let embedding = self.model.tensor(0, Role::Embedding);
+        let positions = self.model.tensor(0, Role::PositionEmbedding);
+        let tokens = state.tokens.get(self.position..).unwrap_or(&[]);
+        let rows = state.residual.chunks_exact_mut(dim).zip(state.normed.chunks_exact_mut(dim));
+        for (i, ((x, scratch), &token)) in rows.zip(tokens).take(self.n).enumerate() {
+            if let Some(embedding) = &embedding {
+                embedding.row(token as usize, x);
+            }
+            if let Some(positions) = &positions {
+                positions.row(self.position + i, scratch);
+                elementwise::add(scratch, x);
+            }
+        }
+    }
+
+    /// Cosines, then sines, of the block's positions: the same for all heads and layers.
+    fn rotary(&self, state: &mut State<'_>) {
+        let Some(frequencies) = self.model.vector(0, Role::RopeFrequencies) else { return };
+        let rows = state.rotary.chunks_exact_mut(2 * frequencies.len());
+        for (i, row) in rows.take(self.n).enumerate() {
+            let position = (self.position + i) as f32;
+            let (cos, sin) = row.split_at_mut(frequencies.len());
+            for ((cos, sin), frequency) in cos.iter_mut().zip(sin).zip(frequencies) {
+                let angle = position * frequency;
+                *cos = libm::cosf(angle);
+                *sin = libm::sinf(angle);
+            }
+        }
+    }
+
+    /// `residual += O(attention(Q, K, V of norm(residual)))`.
+    fn attention(&self, layer: usize, state: &mut State<'_>) {
+        let config = self.model.config();
+        let (dim, q_dim, kv_dim) = (config.dim as usize, config.q_dim(), config.kv_dim());
+        let n = self.n;
+        self.norm_block(layer, Role::AttnNorm, Role::AttnNormBias, state);
+
+        let State { residual, normed, hidden, quants, scales, .. } = state;
+        let (q, rest) = hidden.split_at_mut(n * q_dim);
+        let (k, rest) = rest.split_at_mut(n * kv_dim);
+        let (v, rest) = rest.split_at_mut(n * kv_dim);
+        let (attended, _) = rest.split_at_mut(n * q_dim);
+        let matrices = [Role::Q, Role::K, Role::V].map(|role| self.model.tensor(layer, role));
+        let biases = [Role::QBias, Role::KBias, Role::VBias].map(|role| self.model.vector(layer, role));
+        let input = quantize(n, normed, dim, any_quantized(&matrices), quants, scales);
+        let [mq, mk, mv] = matrices;
+        let [bq, bk, bv] = biases;
+        self.product([(mq, bq, &mut *q), (mk, bk, &mut *k), (mv, bv, &mut *v)], &input);
+
+        let norms = [Role::QNorm, Role::KNorm].map(|role| self.model.vector(layer, role));
+        let cache = Cache {
+            keys_q8: Disjoint::new(state.keys_q8),
+            values_q8: Disjoint::new(state.values_q8),
+            key_scales: Disjoint::new(state.key_scales),
+            value_scales: Disjoint::new(state.value_scales),
+            keys_f32: Disjoint::new(state.keys_f32),
+            values_f32: Disjoint::new(state.values_f32),
+        };
+        let heads = Heads {
+            pass: *self,
+            config,
+            layer,
+            norms,
+            rotary: state.rotary,
+            cache,
+            q: Disjoint::new(q),
+            k: Disjoint::new(k),
+            v,
+            attended: Disjoint::new(attended),
+        };
+        let scratch = (Disjoint::new(state.scores), Disjoint::new(state.weights), Disjoint::new(state.query));
+        let groups = (config.n_kv_heads as usize).div_ceil(heads_per_scale(config));
+        let jobs = self.workers.count().min(groups).min(self.layout.scores / self.layout.positions).max(1);
+        self.workers.run(jobs, &|job| {
+            let positions = self.layout.positions;
+            let padded = (config.head_dim as usize).next_multiple_of(4);
+            // SAFETY: each job takes its own places of the scratch.
+            let mut scratch = unsafe {
+                Scratch {
+                    scores: scratch.0.part(job * positions..(job + 1) * positions),
+                    weights: scratch.1.part(job * positions..(job + 1) * positions),
+                    query: scratch.2.part(job * padded..(job + 1) * padded),
+                }
+            };
+            for group in share(groups, 1, job, jobs) {
+                heads.attend(group, &mut scratch);
+            }
+        });
+
+        let output = self.model.tensor(layer, Role::O);
+        let bias = self.model.vector(layer, Role::OBias);
+        let input = quantize(n, attended, q_dim, any_quantized(&[output]), quants, scales);
+        self.product([(output, bias, &mut normed[..n * dim])], &input);
+        elementwise::add(&normed[..n * dim], residual);
+    }
+
+    /// `residual += Down(activation(Gate, Up of norm(residual)))`.
+    fn feed_forward(&self, layer: usize, state: &mut State<'_>) {
+        let config = self.model.config();
+        let (n, dim, ffn_dim) = (self.n, config.dim as usize, config.ffn_dim as usize);
+        self.norm_block(layer, Role::FfnNorm, Role::FfnNormBias, state);
+        let State { residual, normed, hidden, quants, scales, .. } = state;
+        let (up, rest) = hidden.split_at_mut(n * ffn_dim);
+        let (gate, _) = rest.split_at_mut(n * ffn_dim);
+        let matrices = [Role::Up, Role::Gate].map(|role| self.model.tensor(layer, role));
+        let biases = [Role::UpBias, Role::GateBias].map(|role| self.model.vector(layer, role));
+        let input = quantize(n, normed, dim, any_quantized(&matrices), quants, scales);
+        let inner = match config.architecture {
+            Architecture::Gpt2 => {
+                self.product([(matrices[0], biases[0], &mut *up)], &input);
+                elementwise::gelu_all(up);
+                up
+            }
+            Architecture::Llama => {
+                let products = [(matrices[0], biases[0], &mut *up), (matrices[1], biases[1], &mut *gate)];
+                self.product(products, &input);
+                elementwise::silu_mul(gate, up);
+                gate
+            }
+        };
+        let down = self.model.tensor(layer, Role::Down);
+        let bias = self.model.vector(layer, Role::DownBias);
+        let input = quantize(n, inner, ffn_dim, any_quantized(&[down]), quants, scales);
+        self.product([(down, bias, &mut normed[..n * dim])], &input);
+        elementwise::add(&normed[..n * dim], residual);
+    }
+
+    /// One vector through the architecture's norm.
+    fn norm(&self, layer: usize, weight: Role, bias: Role, x: &[f32], out: &mut [f32]) {
+        let config = self.model.config();
+        let weight = self.model.vector(layer, weight).unwrap_or(&[]);
+        match config.architecture {
+            Architecture::Llama => elementwise::rms_norm(x, weight, config.norm_eps, out),
+            Architecture::Gpt2 => {
+                let bias = self.model.vector(layer, bias);
+                elementwise::layer_norm(x, weight, bias, config.norm_eps, out);
+            }
+        }
+    }
+
+    /// The whole block's residual through a norm into `state.normed`.
+    fn norm_block(&self, layer: usize, weight: Role, bias: Role, state: &mut State<'_>) {
+        let dim = self.model.config().dim as usize;
+        let rows = state.residual.chunks_exact(dim).zip(state.normed.chunks_exact_mut(dim));
+        for (x, out) in rows.take(self.n) {
+            self.norm(layer, weight, bias, x, out);
+        }
+    }
+
+    /// Products of several matrices with one input, rows split over the workers:
+    /// `out[n, rows] = input · matrixᵀ + bias`.
+    fn product<const M: usize>(
+        &self,
+        products: [(Option<Matrix<'_>>, Option<&[f32]>, &mut [f32]); M],
+        input: &Activations<'_>,
+    ) {
+        let products = products.map(|(matrix, bias, out)| (matrix, bias, Disjoint::new(out)));
+        let jobs = self.workers.count();
+        self.workers.run(jobs, &|job| {
+            for (matrix, bias, out) in &products {
+                let Some(matrix) = matrix else { continue };
+                let rows = share(matrix.rows, 4, job, jobs);
+                // SAFETY: jobs have different rows, and nothing else touches `out` before `run` returns.
+                unsafe { matmul(self.level, matrix, input, rows.clone(), out, matrix.rows) };
+                let Some(bias) = bias.and_then(|bias| bias.get(rows.clone())) else { continue };
+                for i in 0..input.n {
+                    let begin = i * matrix.rows;
+                    // SAFETY: as above.
+                    let out = unsafe { out.part(begin + rows.start..begin + rows.end) };
+                    elementwise::add(bias, out);
+                }
+            }
+        });
+    }
+}
+
+/// `slice[begin..begin + len]`, or what there is of it.
+fn part(slice: &[f32], begin: usize, len: usize) -> &[f32] {
+    slice.get(begin..).and_then(|rest| rest.get(..len)).unwrap_or(&[])
+}
+
+fn any_quantized(matrices: &[Option<Matrix<'_>>]) -> bool {
+    matrices.iter().flatten().any(|matrix| matrix.dtype().is_quantized())
+}
+
+/// `n` vectors of `cols` floats as the right-hand side of a product, with their integers if some
+/// matrix wants those.
+fn quantize<'a>(
+    n: usize,
+    values: &'a [f32],
+    cols: usize,
+    wanted: bool,
+    quants: &'a mut [i8],
+    scales: &'a mut [f32],
+) -> Activations<'a> {
+    if wanted {
+        let padded = cols.next_multiple_of(GROUP);
+        let blocks = cols.div_ceil(BLOCK);
+        let rows = quants.chunks_exact_mut(padded).zip(scales.chunks_exact_mut(blocks));
+        for ((quants, scales), values) in rows.zip(values.chunks_exact(cols)).take(n) {
+            let of_block = quants.chunks_mut(BLOCK).zip(values.chunks(BLOCK)).zip(scales);
+            for ((quants, values), scale) in of_block {
+                *scale = quantize_activations(values, quants);
+            }
+        }
+    }
+    Activations { n, cols, values, quants, scales }
+}
+
+/// The cache of all layers, written by several jobs at places of their own.
+struct Cache<'m> {
+    keys_q8: Disjoint<'m, i8>,
+    values_q8: Disjoint<'m, i8>,
+    key_scales: Disjoint<'m, u16>,
+    value_scales: Disjoint<'m, u16>,
+    keys_f32: Disjoint<'m, f32>,
+    values_f32: Disjoint<'m, f32>,
+}
+
+/// One layer's attention, by groups of key heads that share a scale.
+struct Heads<'p, 'm> {
+    pass: Pass<'p>,
+    config: &'p Config,
+    layer: usize,
+    norms: [Option<&'p [f32]>; 2],
+    rotary: &'p [f32],
+    cache: Cache<'m>,
+    /// `[n, q_dim]`.
+    q: Disjoint<'m, f32>,
+    /// `[n, kv_dim]`.
+    k: Disjoint<'m, f32>,
+    /// `[n, kv_dim]`.
+    v: &'p [f32],
+    /// `[n, q_dim]`.
+    attended: Disjoint<'m, f32>,
+}
+
+impl Heads<'_, '_> {
+    /// Norm (where there is one) and rotation of one head of one token.
+    fn prepare(&self, head: &mut [f32], norm: Option<&[f32]>, token: usize) {
+        if let Some(weight) = norm {
+            elementwise::rms_norm_in_place(head, weight, self.config.norm_eps);
+        }
+        if self.config.architecture == Architecture::Llama {
+            let row = part(self.rotary, token * head.len(), head.len());
+            let (cos, sin) = row.split_at(row.len() / 2);
+            elementwise::rotate(head, cos, sin);
+        }
+    }
+
+    /// Everything for one group: its keys and values of all the block's tokens go into the cache,
+    /// then its queries attend. No other group's data is written, so groups can run side by side.
+    fn attend(&self, group: usize, scratch: &mut Scratch<'_>) {
+        let config = self.config;
+        let head_dim = config.head_dim as usize;
+        let padded = head_dim.next_multiple_of(4);
+        let n_kv_heads = config.n_kv_heads as usize;
+        let per_scale = heads_per_scale(config);
+        let groups = n_kv_heads.div_ceil(per_scale);
+        let kv_heads = group * per_scale..((group + 1) * per_scale).min(n_kv_heads);
+        let positions = self.pass.layout.positions;
+        let quantized = self.pass.layout.kv_type == KvType::Q8;
+        let scales_at = (self.layer * groups + group) * positions;
+        // SAFETY (all parts below): a group's scales, its heads' cache, queries, keys and outputs
+        // belong to this call alone, which takes each part once and drops it before it is
+        // taken again.
+        let key_scales = unsafe { self.cache.key_scales.part(scales_at..scales_at + positions) };
+        // SAFETY: as above.
+        let value_scales = unsafe { self.cache.value_scales.part(scales_at..scales_at + positions) };
+
+        for token in 0..self.pass.n {
+            let position = self.pass.position + token;
+            let at = token * config.kv_dim() + kv_heads.start * head_dim;
+            let len = kv_heads.len() * head_dim;
+            // SAFETY: as above.
+            let k = unsafe { self.k.part(at..at + len) };
+            let v = part(self.v, at, len);
+            for head in k.chunks_exact_mut(head_dim) {
+                self.prepare(head, self.norms[1], token);
+            }
+            let (key_scale, value_scale) = (attention::kv_scale(k), attention::kv_scale(v));
+            if let (Some(ks), Some(vs)) = (key_scales.get_mut(position), value_scales.get_mut(position)) {
+                (*ks, *vs) = (key_scale, value_scale);
+            }
+            let heads = k.chunks_exact(head_dim).zip(v.chunks_exact(head_dim));
+            for (kv_head, (k, v)) in kv_heads.clone().zip(heads) {
+                let index = (self.layer * n_kv_heads + kv_head) * positions;
+                if quantized {
+                    // SAFETY: as above.
+                    let keys =
+                        unsafe { self.cache.keys_q8.part(index * padded..(index + positions) * padded) };
+                    attention::store_key(k, key_scale, position, keys);
+                    // SAFETY: as above.
+                    let values = unsafe {
+                        self.cache.values_q8.part(index * head_dim..(index + positions) * head_dim)
+                    };
+                    attention::store_value(v, value_scale, position, values);
+                } else {
+                    let at = (index + position) * head_dim;
+                    // SAFETY: as above.
+                    unsafe { self.cache.keys_f32.part(at..at + head_dim) }.copy_from_slice(k);
+                    // SAFETY: as above.
+                    unsafe { self.cache.values_f32.part(at..at + head_dim) }.copy_from_slice(v);
+                }
+            }
+        }
+
+        for kv_head in kv_heads {
+            let index = (self.layer * n_kv_heads + kv_head) * positions;
+            // SAFETY (this and the next three): as above; only read from here on.
+            let keys_q8 = unsafe { self.cache.keys_q8.part(index * padded..(index + positions) * padded) };
+            // SAFETY: as above.
+            let values_q8 =
+                unsafe { self.cache.values_q8.part(index * head_dim..(index + positions) * head_dim) };
+            // SAFETY: as above.
+            let keys_f32 =
+                unsafe { self.cache.keys_f32.part(index * head_dim..(index + positions) * head_dim) };
+            // SAFETY: as above.
+            let values_f32 =
+                unsafe { self.cache.values_f32.part(index * head_dim..(index + positions) * head_dim) };
+            let cache = HeadCacheQ8 { keys: keys_q8, key_scales, values: values_q8, value_scales };
+            for token in 0..self.pass.n {
+                let len = self.pass.position + token + 1;
+                for head in kv_head * config.heads_per_kv()..(kv_head + 1) * config.heads_per_kv() {
+                    let at = token * config.q_dim() + head * head_dim;
+                    // SAFETY: as above.
+                    let q = unsafe { self.q.part(at..at + head_dim) };
+                    // SAFETY: as above.
+                    let out = unsafe { self.attended.part(at..at + head_dim) };
+                    self.prepare(q, self.norms[0], token);
+                    if quantized {
+                        attention::attend_q8(q, &cache, len, scratch, out);
+                    } else {
+                        attention::attend_f32(q, keys_f32, values_f32, len, scratch.scores, out);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Attention of one head over its cache. With the 8-bit cache both products are exact integers.
+
+use crate::format::QUAD;
+use crate::math::{dot, exp, sum_of, to_weight};
+use crate::quant::{activation_scale, bf16_ceil, bf16_to_f32, max_magnitude_bits, round_to_i32};
+
+/// The 8-bit keys and values of one head in one layer.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadCacheQ8<'a> {
+    /// `[positions / 4][padded head_dim / 4][4 positions][4]`.
+    pub keys: &'a [i8],
+    /// bf16, one a position.
+    pub key_scales: &'a [u16],
+    /// `[positions / 4][head_dim][4 positions]`.
+    pub values: &'a [i8],
+    /// bf16, one a position.
+    pub value_scales: &'a [u16],
+}
+
+/// The scale of some heads' keys or values at one position: bf16, never below max / 127.
+#[inline(always)]
+pub fn kv_scale(values: &[f32]) -> u16 {
+    let max_bits = max_magnitude_bits(values);
+    let (scale, inverse) = activation_scale(max_bits);
+    if inverse == 0.0 {
+        // Zero stays zero; infinite or not a number becomes one NaN for all.
+        if max_bits >= 0x7F80_0000 { 0x7FC0 } else { 0 }
+    } else {
+        bf16_ceil(scale)
+    }
+}
+
+/// 1 / scale, or 0 for a scale of zero or NaN.
+#[inline(always)]
+fn inverse_of(scale: u16) -> f32 {
+    if scale == 0 || scale >= 0x7F80 { 0.0 } else { 1.0 / bf16_to_f32(scale) }
+}
+
+/// Puts one position's key of one head in its place.
+#[inline(always)]
+pub fn store_key(key: &[f32], scale: u16, position: usize, keys: &mut [i8]) {
+    let inverse = inverse_of(scale);
+    let padded = key.len().next_multiple_of(4);
+    let quad = (position / QUAD) * QUAD * padded + (position % QUAD) * 4;
+    for (i, x) in key.iter().enumerate() {
+        if let Some(place) = keys.get_mut(quad + (i / 4) * 16 + i % 4) {
+            *place = if inverse == 0.0 { 0 } else { round_to_i32(x * inverse) as i8 };
+        }
+    }
+}
+
+/// Puts one position's value of one head in its place.
+#[inline(always)]
+pub fn store_value(value: &[f32], scale: u16, position: usize, values: &mut [i8]) {
+    let inverse = inverse_of(scale);
+    let quad = (position / QUAD) * QUAD * value.len() + position % QUAD;
+    for (i, x) in value.iter().enumerate() {
+        if let Some(place) = values.get_mut(quad + i * QUAD) {
+            *place = if inverse == 0.0 { 0 } else { round_to_i32(x * inverse) as i8 };
+        }
+    }
+}
+
+/// Σ of attention weights stays below this, so that Σ weight · value stays below 2³¹.
+const WEIGHT_SUM: f32 = 16.0e6;
+
+/// Scratch for one head's attention: as many places as positions.
+#[derive(Debug)]
+pub struct Scratch<'a> {
+    /// Scores, then probabilities (not yet divided by their sum).
+    pub scores: &'a mut [f32],
+    /// Integer weights.
+    pub weights: &'a mut [i16],
+    /// The query as integers, head_dim padded to 4.
+    pub query: &'a mut [i8],
+}
+
+/// Attention of one query over the first `len` positions of an 8-bit cache.
+#[inline(always)]
+pub fn attend_q8(
+    query: &[f32],
+    cache: &HeadCacheQ8<'_>,
+    len: usize,
+    scratch: &mut Scratch<'_>,
+    out: &mut [f32],
+) {
+    let padded = query.len().next_multiple_of(4);
+    let (scale, inverse) = activation_scale(max_magnitude_bits(query));
+    scratch.query.fill(0);
+    if inverse != 0.0 {
+        for (quant, x) in scratch.query.iter_mut().zip(query) {
+            *quant = round_to_i32(x * inverse) as i8;
+        }
+    }
+    let scale = scale * (1.0 / libm::sqrtf(query.len() as f32));
+
+    // Scores: exact integers, times both scales.
+    let scores = &mut scratch.scores[..len];
+    let quads = scores.chunks_mut(QUAD).zip(cache.keys.chunks_exact(QUAD * padded));
+    for ((scores, keys), scales) in quads.zip(cache.key_scales.chunks(QUAD)) {
+        let mut dots = [0_i32; QUAD];
+        for (keys, query) in keys.chunks_exact(4 * QUAD).zip(scratch.query.chunks_exact(4)) {
+            for (dot, keys) in dots.iter_mut().zip(keys.chunks_exact(4)) {
+                for (k, q) in keys.iter().zip(query) {
+                    *dot += i32::from(*k) * i32::from(*q);
+                }
+            }
+        }
+        for ((score, dot), &key_scale) in scores.iter_mut().zip(dots).zip(scales) {
+            *score = dot as f32 * (scale * bf16_to_f32(key_scale));
+        }
+    }
+
+    let sum = exponentials(scores);
+    // Fold each value's scale into its probability, then round once to 16 bits.
+    let value_scales = &cache.value_scales[..len];
+    let max_scale = bf16_to_f32(value_scales.iter().copied().max().unwrap_or(0));
+    if max_scale == 0.0 {
+        out.fill(0.0);
+        return;
+    }
+    let peak = if sum * 32767.0 > WEIGHT_SUM { WEIGHT_SUM / sum } else { 32767.0 };
+    let factor = peak / max_scale;
+    let padded_len = len.next_multiple_of(QUAD).min(scratch.weights.len());
+    let weights = &mut scratch.weights[..padded_len];
+    weights.fill(0);
+    for ((weight, p), &scale) in weights.iter_mut().zip(scores.iter()).zip(value_scales) {
+        *weight = to_weight(*p * (bf16_to_f32(scale) * factor));
+    }
+    let unit = 1.0 / (factor * sum);
+    for (i, out) in out.iter_mut().enumerate() {
+        let mut exact = 0_i32;
+        let quads = cache.values.chunks_exact(QUAD * query.len());
+        for (values, weights) in quads.zip(weights.chunks_exact(QUAD)) {
+            for (v, w) in values[i * QUAD..i * QUAD + QUAD].iter().zip(weights) {
+                exact = exact.wrapping_add(i32::from(*v) * i32::from(*w));
+            }
+        }
+        *out = exact as f32 * unit;
+    }
+}
+
+/// Attention of one query over the first `len` positions of an f32 cache `[positions, head_dim]`.
+#[inline(always)]
+pub fn attend_f32(
+    query: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    len: usize,
+    scores: &mut [f32],
+    out: &mut [f32],
+) {
+    let scale = 1.0 / libm::sqrtf(query.len() as f32);
+    let scores = &mut scores[..len];
+    for (score, key) in scores.iter_mut().zip(keys.chunks_exact(query.len())) {
+        *score = dot(query, key) * scale;
+    }
+    let sum = exponentials(scores);
+    out.fill(0.0);
+    for (p, value) in scores.iter().zip(values.chunks_exact(query.len())) {
+        for (out, v) in out.iter_mut().zip(value) {
+            *out += p * v;
+        }
+    }
+    let inverse = 1.0 / sum;
+    for out in out {
+        *out *= inverse;
+    }
+}
+
+/// Replaces scores by e^(score − largest) and returns their sum.
+#[inline(always)]
+fn exponentials(scores: &mut [f32]) -> f32 {
+    let mut max = f32::NEG_INFINITY;
+    for &mut score in &mut *scores {
+        if score > max {
+            max = score;
+        }
+    }
+    for score in &mut *scores {
+        *score = exp(*score - max);
+    }
+    sum_of(scores, |p| p)
+}

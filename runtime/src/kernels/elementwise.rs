@@ -1,0 +1,74 @@
+//! Norms, rotations and activations over one vector: the one definition for all levels.
+
+use crate::math::{gelu, silu, sum_of};
+
+/// `out = x / √(mean(x²) + eps) · weight`, each x multiplied by the root's inverse first.
+#[inline(always)]
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let mean = sum_of(x, |x| x * x) / x.len() as f32;
+    let inverse = 1.0 / libm::sqrtf(mean + eps);
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * inverse * weight;
+    }
+}
+
+/// The same, in place: Qwen 3's norm of each head.
+#[inline(always)]
+pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
+    let mean = sum_of(x, |x| x * x) / x.len() as f32;
+    let inverse = 1.0 / libm::sqrtf(mean + eps);
+    for (x, weight) in x.iter_mut().zip(weight) {
+        *x = *x * inverse * weight;
+    }
+}
+
+/// `out = (x − mean) / √(variance + eps) · weight + bias`; without a bias where there is none.
+#[inline(always)]
+pub fn layer_norm(x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, out: &mut [f32]) {
+    let n = x.len() as f32;
+    let mean = sum_of(x, |x| x) / n;
+    let variance = sum_of(x, |x| (x - mean) * (x - mean)) / n;
+    let inverse = 1.0 / libm::sqrtf(variance + eps);
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = (x - mean) * inverse * weight;
+    }
+    if let Some(bias) = bias {
+        add(bias, out);
+    }
+}
+
+/// `out += x`.
+#[inline(always)]
+pub fn add(x: &[f32], out: &mut [f32]) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out += x;
+    }
+}
+
+/// SwiGLU: `gate = silu(gate) · up`.
+#[inline(always)]
+pub fn silu_mul(gate: &mut [f32], up: &[f32]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        *gate = silu(*gate) * up;
+    }
+}
+
+/// GELU in place.
+#[inline(always)]
+pub fn gelu_all(x: &mut [f32]) {
+    for x in x {
+        *x = gelu(*x);
+    }
+}
+
+/// Rotates a head in place: x[i] with x[i + d/2] by the angle whose cosine and sine are given
+/// (d/2 each).
+#[inline(always)]
+pub fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let (low, high) = head.split_at_mut(head.len() / 2);
+    for (((low, high), cos), sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
+        let (a, b) = (*low, *high);
+        *low = a * cos - b * sin;
+        *high = b * cos + a * sin;
+    }
+}

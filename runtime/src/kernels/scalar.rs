@@ -1,0 +1,113 @@
+//! The definition of every product, in plain code. `docs/numerics.md` says the same in words.
+
+use crate::format::{BLOCK, GROUP, QUAD};
+use crate::math;
+use crate::quant::{bf16_to_f32, f16_to_f32};
+use crate::tensor::Planes;
+
+/// `out[r] = weights[first_row + r] · x`, the product of element i in running sum i mod 8.
+pub fn matvec_f32(weights: &[f32], x: &[f32], first_row: usize, out: &mut [f32]) {
+    for (r, out) in out.iter_mut().enumerate() {
+        let begin = (first_row + r) * x.len();
+        *out = math::dot(weights.get(begin..begin + x.len()).unwrap_or(&[]), x);
+    }
+}
+
+/// The same with weights in IEEE binary16, each made f32 (exactly) before it is multiplied.
+pub fn matvec_f16(weights: &[u16], x: &[f32], first_row: usize, out: &mut [f32]) {
+    for (r, out) in out.iter_mut().enumerate() {
+        let begin = (first_row + r) * x.len();
+        let row = weights.get(begin..begin + x.len()).unwrap_or(&[]);
+        let mut lanes = [0.0; 8];
+        let (row_chunks, row_rest) = row.as_chunks::<8>();
+        let (x_chunks, x_rest) = x.as_chunks::<8>();
+        for (row, x) in row_chunks.iter().zip(x_chunks) {
+            for ((lane, &w), x) in lanes.iter_mut().zip(row).zip(x) {
+                *lane += f16_to_f32(w) * x;
+            }
+        }
+        for ((lane, &w), x) in lanes.iter_mut().zip(row_rest).zip(x_rest) {
+            *lane += f16_to_f32(w) * x;
+        }
+        *out = math::sum_lanes(lanes);
+    }
+}
+
+/// One word of a Q8 plane: four columns of one row.
+#[inline(always)]
+fn dot_chunk_q8(weights: &[u8], x: &[i8]) -> i32 {
+    let mut sum = 0;
+    for (w, x) in weights.iter().zip(x) {
+        sum += i32::from(*w as i8) * i32::from(*x);
+    }
+    sum
+}
+
+/// One word of a Q4 plane: eight columns of one row, four in the low nibbles, four in the high.
+#[inline(always)]
+fn dot_chunk_q4(weights: &[u8], x: &[i8]) -> i32 {
+    let (low, high) = x.split_at(x.len().min(4));
+    let mut sum = 0;
+    for ((w, low), high) in weights.iter().zip(low).zip(high) {
+        sum += (i32::from(w & 15) - 8) * i32::from(*low) + (i32::from(w >> 4) - 8) * i32::from(*high);
+    }
+    sum
+}
+
+/// A product with a quantized matrix. For each row and each block of 256 columns:
+/// an exact integer, Σ over groups of multiplier · Σ over columns of quant · x; as f32 (rounded
+/// to nearest even), times (row's scale · x's scale); added to the row's sum in column order.
+#[inline(always)]
+fn matvec_quantized<const COLS: usize>(
+    planes: &Planes<'_>,
+    x: &[i8],
+    x_scales: &[f32],
+    first_row: usize,
+    out: &mut [f32],
+    dot_chunk: impl Fn(&[u8], &[i8]) -> i32,
+) {
+    let (groups, blocks) = (planes.groups(), planes.blocks());
+    // A group of four rows takes this many bytes: COLS columns of a row are one 4-byte word.
+    let group_bytes = GROUP / COLS * 4 * QUAD;
+    for (q, out) in out.chunks_mut(QUAD).enumerate() {
+        let quad = first_row / QUAD + q;
+        let quants = planes.quants.get(quad * groups * group_bytes..).unwrap_or(&[]);
+        let multipliers = planes.multipliers.get(quad * groups * QUAD..).unwrap_or(&[]);
+        let scales = planes.scales.get(quad * blocks * QUAD..).unwrap_or(&[]);
+        let mut sums = [0.0_f32; QUAD];
+        let per_block = BLOCK / GROUP;
+        let of_block = x.chunks(BLOCK).zip(x_scales).zip(scales.chunks_exact(QUAD));
+        let weights = quants.chunks(per_block * group_bytes).zip(multipliers.chunks(per_block * QUAD));
+        for (((x, x_scale), scales), (quants, multipliers)) in of_block.zip(weights) {
+            let mut exact = [0_i32; QUAD];
+            let groups = quants.chunks_exact(group_bytes).zip(multipliers.chunks_exact(QUAD));
+            for ((quants, multipliers), x) in groups.zip(x.chunks_exact(GROUP)) {
+                let mut dots = [0_i32; QUAD];
+                for (words, x) in quants.chunks_exact(4 * QUAD).zip(x.chunks_exact(COLS)) {
+                    for (dot, word) in dots.iter_mut().zip(words.chunks_exact(4)) {
+                        *dot += dot_chunk(word, x);
+                    }
+                }
+                for ((exact, dot), multiplier) in exact.iter_mut().zip(dots).zip(multipliers) {
+                    *exact += dot * i32::from(*multiplier);
+                }
+            }
+            for ((sum, exact), &scale) in sums.iter_mut().zip(exact).zip(scales) {
+                *sum += exact as f32 * (bf16_to_f32(scale) * x_scale);
+            }
+        }
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = sum;
+        }
+    }
+}
+
+/// [`matvec_f32`] for 8-bit weights and activations; `first_row` is a multiple of four.
+pub fn matvec_q8(planes: &Planes<'_>, x: &[i8], x_scales: &[f32], first_row: usize, out: &mut [f32]) {
+    matvec_quantized::<4>(planes, x, x_scales, first_row, out, dot_chunk_q8);
+}
+
+/// [`matvec_f32`] for 4-bit weights and 8-bit activations; `first_row` is a multiple of four.
+pub fn matvec_q4(planes: &Planes<'_>, x: &[i8], x_scales: &[f32], first_row: usize, out: &mut [f32]) {
+    matvec_quantized::<8>(planes, x, x_scales, first_row, out, dot_chunk_q4);
+}

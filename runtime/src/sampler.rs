@@ -1,0 +1,387 @@
+//! From logits to a token.
+//!
+//! Probabilities are integers here (e^((logit − largest) / temperature) · 2³⁰, rounded), so that
+//! sums are exact and their order does not matter: no sorting, and the same draw everywhere. The
+//! order of filters is Hugging Face's: repetition penalty, temperature, top-k, top-p, min-p.
+
+use crate::error::SampleError;
+use crate::math::exp;
+
+/// How to choose among the next tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SamplerOptions {
+    /// 0 to 2: below 1 sharpens, above 1 flattens, 0 always takes the most probable (the lowest
+    /// id among equals).
+    pub temperature: f32,
+    /// 0 to 1: keep the fewest most probable tokens that together have this probability; 1 keeps all.
+    pub top_p: f32,
+    /// Keep only the `top_k` most probable tokens; 0 keeps all.
+    pub top_k: u32,
+    /// 0 to 1: keep tokens at least this probable relative to the most probable; 0 keeps all.
+    pub min_p: f32,
+    /// 1 to 10: logits of recent tokens are divided (or multiplied, if negative) by this; 1 does
+    /// nothing (Keskar et al., CTRL, 2019).
+    pub repeat_penalty: f32,
+    /// How many of the last tokens count as recent.
+    pub repeat_last: u32,
+}
+
+impl Default for SamplerOptions {
+    fn default() -> Self {
+        Self { temperature: 0.8, top_p: 0.9, top_k: 0, min_p: 0.0, repeat_penalty: 1.0, repeat_last: 64 }
+    }
+}
+
+/// Chooses tokens; the same seed chooses the same.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    options: SamplerOptions,
+    random: Pcg32,
+}
+
+impl Sampler {
+    /// A sampler with these options.
+    ///
+    /// # Errors
+    /// [`SampleError::OutOfRange`] names the first option that is out of range or not a number.
+    pub fn new(options: SamplerOptions, seed: u64) -> Result<Self, SampleError> {
+        let ranges = [
+            ("temperature", options.temperature, 0.0, 2.0),
+            ("top_p", options.top_p, 0.0, 1.0),
+            ("min_p", options.min_p, 0.0, 1.0),
+            ("repeat_penalty", options.repeat_penalty, 1.0, 10.0),
+        ];
+        for (parameter, value, min, max) in ranges {
+            if !(value >= min && value <= max) {
+                return Err(SampleError::OutOfRange { parameter, value, min, max });
+            }
+        }
+        Ok(Self { options, random: Pcg32::new(seed) })
+    }
+
+    /// Always the most probable token.
+    pub fn greedy() -> Self {
+        let options = SamplerOptions { temperature: 0.0, ..SamplerOptions::default() };
+        Self { options, random: Pcg32::new(0) }
+    }
+
+    /// The options.
+    pub const fn options(&self) -> &SamplerOptions {
+        &self.options
+    }
+
+    /// Chooses a token. The logits are used up: afterwards they hold the integer weights of
+    /// [`Sampler::weigh`] (unless the choice was greedy). `history` is the sequence so far.
+    ///
+    /// # Errors
+    /// [`SampleError::NoFiniteLogit`] if every logit is infinite or not a number.
+    pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32, SampleError> {
+        if self.options.temperature == 0.0 {
+            self.penalize(logits, history);
+            return most_probable(logits).map(|(token, _)| token);
+        }
+        let total = self.weigh(logits, history)?;
+        let draw = self.random.below(total);
+        let mut sum = 0;
+        for (token, weight) in logits.iter().enumerate() {
+            sum += u64::from(weight.to_bits());
+            if draw < sum {
+                return Ok(token as u32);
+            }
+        }
+        Err(SampleError::NoFiniteLogit)
+    }
+
+    /// Replaces each logit by the bits of its token's integer weight (0 for tokens filtered out)
+    /// and returns the sum of weights: a token's probability is its weight over that sum.
+    ///
+    /// # Errors
+    /// [`SampleError::NoFiniteLogit`] if every logit is infinite or not a number.
+    pub fn weigh(&self, logits: &mut [f32], history: &[u32]) -> Result<u64, SampleError> {
+        self.penalize(logits, history);
+        let (_, max) = most_probable(logits)?;
+        let temperature = self.options.temperature;
+        for logit in &mut *logits {
+            let weight = if !logit.is_finite() {
+                0
+            } else if *logit == max {
+                ONE
+            } else {
+                (exp((*logit - max) / temperature) * ONE as f32 + 0.5) as u32
+            };
+            *logit = f32::from_bits(weight.min(ONE));
+        }
+        if self.options.top_k > 0 && (self.options.top_k as usize) < logits.len() {
+            keep_most_probable(logits, |_| 1, u64::from(self.options.top_k));
+        }
+        if self.options.top_p < 1.0 {
+            // In 2⁻³²: exact for every f32 that matters here.
+            let share = (f64::from(self.options.top_p) * 4_294_967_296.0) as u128;
+            let target = (u128::from(sum(logits)) * share).div_ceil(1 << 32) as u64;
+            keep_most_probable(logits, u64::from, target.max(1));
+        }
+        if self.options.min_p > 0.0 {
+            let least = (self.options.min_p * ONE as f32) as u32;
+            for weight in &mut *logits {
+                if weight.to_bits() < least {
+                    *weight = 0.0;
+                }
+            }
+        }
+        Ok(sum(logits))
+    }
+
+    /// Divides positive logits of recent tokens, multiplies negative ones: once a token, however
+    /// often it occurred.
+    fn penalize(&self, logits: &mut [f32], history: &[u32]) {
+        let penalty = self.options.repeat_penalty;
+        if penalty == 1.0 {
+            return;
+        }
+        let skip = history.len().saturating_sub(self.options.repeat_last as usize);
+        let recent = history.get(skip..).unwrap_or(&[]);
+        for (i, &token) in recent.iter().enumerate() {
+            if recent.get(..i).is_some_and(|before| before.contains(&token)) {
+                continue;
+            }
+            if let Some(logit) = logits.get_mut(token as usize) {
+                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+            }
+        }
+    }
+}
+
+/// The weight of the most probable token.
+const ONE: u32 = 1 << 30;
+
+/// The largest finite logit and its token, the lowest id among equals.
+fn most_probable(logits: &[f32]) -> Result<(u32, f32), SampleError> {
+    let mut best = None;
+    for (token, &logit) in logits.iter().enumerate() {
+        if logit.is_finite() && best.is_none_or(|(_, max)| logit > max) {
+            best = Some((token as u32, logit));
+        }
+    }
+    best.ok_or(SampleError::NoFiniteLogit)
+}
+
+fn sum(weights: &[f32]) -> u64 {
+    weights.iter().map(|weight| u64::from(weight.to_bits())).sum()
+}
+
+/// Keeps the fewest largest weights whose `amount`s reach `target`, the lowest ids among equals;
+/// the others become 0.
+///
+/// Finds the smallest weight kept by its bits from the top, six at a time: a pass adds up the
+/// amounts of each of 64 buckets of the weights that share the bits found so far.
+fn keep_most_probable(weights: &mut [f32], amount: impl Fn(u32) -> u64, target: u64) {
+    const BITS: u32 = 6;
+    // What larger weights than those of the present prefix amount to.
+    let mut above = 0_u64;
+    let (mut prefix, mut shift) = (0_u32, 36_u32);
+    while shift > 0 {
+        shift -= BITS;
+        let mut buckets = [0_u64; 1 << BITS];
+        for weight in weights.iter().map(|weight| weight.to_bits()) {
+            // The prefix so far stands above the bits of this pass.
+            let same = u64::from(weight) >> (shift + BITS) == u64::from(prefix);
+            if same && weight > 0 {
+                let bucket = (weight >> shift) as usize % buckets.len();
+                if let Some(bucket) = buckets.get_mut(bucket) {
+                    *bucket += amount(weight);
+                }
+            }
+        }
+        // The bucket in which the target is reached.
+        let mut found = None;
+        for (bucket, &amount) in buckets.iter().enumerate().rev() {
+            if above + amount >= target {
+                found = Some(bucket as u32);
+                break;
+            }
+            above += amount;
+        }
+        let Some(bucket) = found else { return }; // all together do not reach it: all are kept
+        prefix = prefix << BITS | bucket;
+    }
+    let threshold = prefix;
+    // Of weights equal to the threshold, as many as are needed.
+    for place in weights {
+        let weight = place.to_bits();
+        let keep = weight > threshold || weight == threshold && above < target;
+        if weight == threshold && keep {
+            above += amount(weight);
+        }
+        if !keep {
+            *place = 0.0;
+        }
+    }
+}
+
+/// PCG-XSH-RR 64/32 (O'Neill 2014), stream 54: 64 bits of state, the same numbers everywhere.
+#[derive(Clone, Debug)]
+struct Pcg32 {
+    state: u64,
+}
+
+impl Pcg32 {
+    const INCREMENT: u64 = 54 << 1 | 1;
+
+    fn new(seed: u64) -> Self {
+        let mut random = Self { state: 0 };
+        random.next();
+        random.state = random.state.wrapping_add(seed);
+        random.next();
+        random
+    }
+
+    fn next(&mut self) -> u32 {
+        let state = self.state;
+        self.state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(Self::INCREMENT);
+        ((((state >> 18) ^ state) >> 27) as u32).rotate_right((state >> 59) as u32)
+    }
+
+    /// Uniform below `n` (at least 1): the top half of the product of 64 random bits and `n`.
+    fn below(&mut self, n: u64) -> u64 {
+        let high = u64::from(self.next());
+        let bits = high << 32 | u64::from(self.next());
+        ((u128::from(bits) * u128::from(n)) >> 64) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    /// pcg32_srandom_r(42, 54) of the reference implementation's demo.
+    #[test]
+    fn the_random_numbers_are_the_reference_implementations() {
+        let mut random = Pcg32::new(42);
+        let got: [u32; 6] = core::array::from_fn(|_| random.next());
+        let want = [0xa15c_02b7, 0x7b47_f409, 0xba1d_3330, 0x83d2_f293, 0xbfa4_784b, 0xcbed_606e];
+        assert_eq!(got, want);
+    }
+
+    fn options(temperature: f32, top_p: f32) -> SamplerOptions {
+        SamplerOptions { temperature, top_p, ..SamplerOptions::default() }
+    }
+
+    fn probabilities(options: SamplerOptions, logits: &[f32]) -> Vec<f64> {
+        let mut weights = logits.to_vec();
+        let total = Sampler::new(options, 0).unwrap().weigh(&mut weights, &[]).unwrap();
+        weights.iter().map(|weight| f64::from(weight.to_bits()) / total as f64).collect()
+    }
+
+    #[test]
+    fn softmax_and_temperature_match_worked_numbers() {
+        let close = |got: &[f64], want: &[f64]| {
+            for (got, want) in got.iter().zip(want) {
+                assert!((got - want).abs() < 0.001, "{got} is not {want}");
+            }
+        };
+        close(&probabilities(options(1.0, 1.0), &[3.2, 1.3, -2.1]), &[0.866, 0.130, 0.004]);
+        let logits = [0.4_f32, 0.3, 0.2, 0.1].map(f32::ln);
+        close(&probabilities(options(0.5, 1.0), &logits), &[0.533, 0.300, 0.133, 0.033]);
+        close(&probabilities(options(2.0, 1.0), &logits), &[0.325, 0.281, 0.230, 0.163]);
+    }
+
+    #[test]
+    fn top_p_keeps_the_smallest_set_and_ties_go_to_low_ids() {
+        let logits = [0.1_f32, 0.4, 0.2, 0.3].map(f32::ln);
+        let kept =
+            |top_p| probabilities(options(1.0, top_p), &logits).iter().map(|p| *p > 0.0).collect::<Vec<_>>();
+        assert_eq!(kept(0.0), [false, true, false, false]);
+        assert_eq!(kept(0.39), [false, true, false, false]);
+        assert_eq!(kept(0.41), [false, true, false, true]);
+        assert_eq!(kept(0.71), [false, true, true, true]);
+        assert_eq!(kept(0.95), [true; 4]);
+        assert_eq!(kept(1.0), [true; 4]);
+        let equal = probabilities(options(1.0, 0.5), &[1.0; 8]);
+        assert_eq!(equal, [0.25, 0.25, 0.25, 0.25, 0.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn parameters_out_of_range_are_refused_by_name() {
+        for (wrong, name) in [
+            (options(-1.0, 0.9), "temperature"),
+            (options(2.1, 0.9), "temperature"),
+            (options(f32::NAN, 0.9), "temperature"),
+            (options(1.0, 1.5), "top_p"),
+            (SamplerOptions { min_p: -0.1, ..options(1.0, 1.0) }, "min_p"),
+            (SamplerOptions { repeat_penalty: 0.5, ..options(1.0, 1.0) }, "repeat_penalty"),
+        ] {
+            match Sampler::new(wrong, 0).unwrap_err() {
+                SampleError::OutOfRange { parameter, .. } => assert_eq!(parameter, name),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn logits_that_are_no_numbers_are_never_chosen() {
+        let mut sampler = Sampler::new(options(1.0, 1.0), 1).unwrap();
+        for _ in 0..50 {
+            let mut logits = [f32::NAN, f32::INFINITY, -3.0, f32::NEG_INFINITY, 1.0];
+            assert!([2, 4].contains(&sampler.sample(&mut logits, &[]).unwrap()));
+        }
+        assert_eq!(sampler.sample(&mut [f32::NAN; 3], &[]), Err(SampleError::NoFiniteLogit));
+        assert_eq!(Sampler::greedy().sample(&mut [], &[]), Err(SampleError::NoFiniteLogit));
+        assert_eq!(Sampler::greedy().sample(&mut [1.0, 3.0, 3.0, f32::NAN], &[]), Ok(1));
+    }
+
+    #[test]
+    fn the_penalty_counts_each_recent_token_once() {
+        let options =
+            SamplerOptions { repeat_penalty: 2.0, repeat_last: 3, temperature: 0.0, ..options(0.0, 1.0) };
+        let mut logits = [4.0, -1.0, 3.0, 1.0];
+        Sampler::new(options, 0).unwrap().sample(&mut logits, &[2, 0, 0, 1]).unwrap();
+        assert_eq!(logits, [2.0, -2.0, 3.0, 1.0]);
+    }
+
+    #[test]
+    fn draws_follow_the_probabilities() {
+        let logits = [0.4_f32, 0.3, 0.2, 0.1].map(f32::ln);
+        let mut sampler = Sampler::new(options(1.0, 1.0), 7).unwrap();
+        let mut counts = [0_u32; 4];
+        for _ in 0..20_000 {
+            counts[sampler.sample(&mut logits.clone(), &[]).unwrap() as usize] += 1;
+        }
+        // Three standard deviations of 20,000 draws are below 210.
+        for (count, want) in counts.iter().zip([8000, 6000, 4000, 2000]) {
+            assert!(count.abs_diff(want) < 210, "{counts:?}");
+        }
+    }
+
+    proptest! {
+        /// Against sorting, which is what top-k and top-p say in words.
+        #[test]
+        fn selection_equals_sorting(
+            weights in prop::collection::vec(prop_oneof![0_u32..40, 0..=ONE], 1..60),
+            k in 1_u64..70,
+            share in 0.0_f64..1.0,
+        ) {
+            let as_floats = || weights.iter().map(|&w| f32::from_bits(w)).collect::<Vec<f32>>();
+            let by_sorting = |amount: &dyn Fn(u32) -> u64, target: u64| {
+                let mut order: Vec<usize> = (0..weights.len()).collect();
+                order.sort_by_key(|&i| (core::cmp::Reverse(weights[i]), i));
+                let (mut kept, mut sum) = (std::vec![0_u32; weights.len()], 0);
+                for i in order {
+                    if sum >= target { break; }
+                    kept[i] = weights[i];
+                    if weights[i] > 0 { sum += amount(weights[i]); }
+                }
+                kept
+            };
+            let mut got = as_floats();
+            keep_most_probable(&mut got, |_| 1, k);
+            prop_assert_eq!(got.iter().map(|w| w.to_bits()).collect::<Vec<_>>(), by_sorting(&|_| 1, k));
+            let total: u64 = weights.iter().map(|&w| u64::from(w)).sum();
+            let target = ((total as f64 * share) as u64).max(1);
+            let mut got = as_floats();
+            keep_most_probable(&mut got, u64::from, target);
+            prop_assert_eq!(got.iter().map(|w| w.to_bits()).collect::<Vec<_>>(), by_sorting(&u64::from, target));
+        }
+    }
+}
