@@ -20,6 +20,8 @@ pub mod kernels;
 pub mod math;
 mod memory;
 mod model;
+#[cfg(feature = "std")]
+pub mod parallel;
 pub mod quant;
 mod sampler;
 mod session;
@@ -35,6 +37,8 @@ pub use kernels::Level;
 pub use memory::Aligned;
 pub use memory::{Layout, Memory, SessionOptions, memory_needed};
 pub use model::Model;
+#[cfg(feature = "std")]
+pub use parallel::Pool;
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::{Finish, Generate, Generated, Session};
 pub use workers::{Serial, Workers};
