@@ -12,6 +12,8 @@
 
 mod dtype;
 mod meta;
+#[cfg(feature = "std")]
+mod pack;
 mod prefix;
 mod role;
 mod table;

@@ -5,14 +5,13 @@ use std::vec::Vec;
 
 use xxhash_rust::xxh32::Xxh32;
 
+pub use super::pack::{PackLoss, Slab, pack_matrix, slabs};
 use super::{
-    BLOCK, DType, ENTRY_LEN, GROUP, KvType, MAGIC, Meta, Need, PREFIX_LEN, Prefix, QUAD, Role, TensorEntry,
-    TensorSize, VERSION, align_up,
+    DType, ENTRY_LEN, KvType, MAGIC, Meta, Need, PREFIX_LEN, Prefix, Role, TensorEntry, TensorSize, VERSION,
+    align_up,
 };
 use crate::config::Config;
 use crate::error::LoadError;
-use crate::quant::quantize_block;
-use crate::tensor::{q4_index, q8_index};
 use crate::tokenizer::TokenizerData;
 
 /// One tensor to be written.
@@ -261,81 +260,4 @@ fn ordered(plan: &ModelPlan<'_>) -> Result<(Vec<TensorPlan>, u32, u32), WriteErr
         }
     }
     Ok((tensors, global_roles, layer_roles))
-}
-
-/// Appends a `[rows, cols]` row-major matrix in the bytes of its type. Whole rows must be given.
-/// `importance`, if given, has one weight a column for the quantizer's error.
-///
-/// # Panics
-/// If `values` is not `rows · cols` long.
-pub fn pack_matrix(
-    dtype: DType,
-    rows: usize,
-    cols: usize,
-    values: &[f32],
-    importance: Option<&[f32]>,
-    out: &mut Vec<u8>,
-) {
-    assert_eq!(values.len(), rows * cols, "a [{rows}, {cols}] matrix");
-    match dtype {
-        DType::F32 => out.extend(values.iter().flat_map(|value| value.to_le_bytes())),
-        DType::F16 => {
-            out.extend(values.iter().flat_map(|&value| half::f16::from_f32_const(value).to_le_bytes()));
-        }
-        DType::Q8 | DType::Q4 => {
-            let size = TensorSize::new(dtype, rows, cols).expect("it fits in memory, so its size does");
-            let begin = out.len();
-            out.resize(begin + size.total, 0);
-            let mut packer = QuantPacker::new(dtype, rows, cols, &mut out[begin..], &size);
-            for row in 0..rows {
-                packer.pack_row(row, &values[row * cols..(row + 1) * cols], importance);
-            }
-        }
-    }
-}
-
-/// Puts quantized rows in their places in the three planes.
-struct QuantPacker<'a> {
-    dtype: DType,
-    padded_cols: usize,
-    quants: &'a mut [u8],
-    multipliers: &'a mut [u8],
-    scales: &'a mut [u8],
-}
-
-impl<'a> QuantPacker<'a> {
-    fn new(dtype: DType, _rows: usize, cols: usize, bytes: &'a mut [u8], size: &TensorSize) -> Self {
-        let (quants, rest) = bytes.split_at_mut(size.multipliers_at);
-        let (multipliers, scales) = rest.split_at_mut(size.scales_at - size.multipliers_at);
-        if dtype == DType::Q4 {
-            quants.fill(0x88); // two zeros
-        }
-        Self { dtype, padded_cols: cols.next_multiple_of(GROUP), quants, multipliers, scales }
-    }
-
-    fn pack_row(&mut self, row: usize, values: &[f32], importance: Option<&[f32]>) {
-        let (quad, lane) = (row / QUAD, row % QUAD);
-        let groups = self.padded_cols / GROUP;
-        let blocks = self.padded_cols.div_ceil(BLOCK);
-        for (b, values) in values.chunks(BLOCK).enumerate() {
-            let importance = importance.map(|all| &all[b * BLOCK..]);
-            let block = quantize_block(self.dtype, values, importance);
-            let at = ((quad * blocks + b) * QUAD + lane) * 2;
-            self.scales[at..at + 2].copy_from_slice(&block.scale.to_le_bytes());
-            for (g, &multiplier) in block.multipliers[..values.len().div_ceil(GROUP)].iter().enumerate() {
-                let group = b * (BLOCK / GROUP) + g;
-                self.multipliers[(quad * groups + group) * QUAD + lane] = multiplier;
-            }
-            for (c, &quant) in block.quants[..values.len()].iter().enumerate() {
-                let col = b * BLOCK + c;
-                if self.dtype == DType::Q8 {
-                    self.quants[q8_index(self.padded_cols, row, col)] = quant as u8;
-                } else {
-                    let (byte, shift) = q4_index(self.padded_cols, row, col);
-                    let place = &mut self.quants[byte];
-                    *place = *place & !(15 << shift) | ((quant + 8) as u8) << shift;
-                }
-            }
-        }
-    }
 }

@@ -1,0 +1,171 @@
+//! Floats into the bytes of a tensor type, a slab of rows at a time: slabs are independent, so
+//! they can be packed in parallel and their floats need not be in memory together.
+
+use core::ops::Range;
+use std::vec::Vec;
+
+use super::{BLOCK, DType, GROUP, QUAD, TensorSize};
+use crate::quant::{bf16_to_f32, f16_to_f32, quantize_block};
+use crate::tensor::{q4_index, q8_index};
+
+/// What packing lost, as sums over the numbers packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PackLoss {
+    /// Sum of squared differences between what was given and what will be read.
+    pub squared_error: f64,
+    /// Sum of squares of what was given.
+    pub squared_sum: f64,
+}
+
+impl PackLoss {
+    /// Root mean squared error, relative to the root mean square of the numbers; 0 if all are zero.
+    pub fn relative(&self) -> f64 {
+        if self.squared_sum > 0.0 { (self.squared_error / self.squared_sum).sqrt() } else { 0.0 }
+    }
+
+    fn take_in(&mut self, given: f32, read: f32) {
+        let (given, read) = (f64::from(given), f64::from(read));
+        self.squared_error += (given - read) * (given - read);
+        self.squared_sum += given * given;
+    }
+}
+
+impl core::iter::Sum for PackLoss {
+    fn sum<I: Iterator<Item = Self>>(losses: I) -> Self {
+        losses.fold(Self::default(), |sum, loss| Self {
+            squared_error: sum.squared_error + loss.squared_error,
+            squared_sum: sum.squared_sum + loss.squared_sum,
+        })
+    }
+}
+
+/// Some rows of a tensor, with the places of their bytes.
+#[derive(Debug)]
+pub struct Slab<'a> {
+    dtype: DType,
+    rows: Range<usize>,
+    cols: usize,
+    quants: &'a mut [u8],
+    multipliers: &'a mut [u8],
+    scales: &'a mut [u8],
+}
+
+/// Cuts the bytes of a `[rows, cols]` tensor into slabs of `slab_rows` rows (the last may have
+/// fewer). `bytes` must be zeros.
+///
+/// # Panics
+/// If `bytes` has not the length that [`TensorSize`] gives, or `slab_rows` is no multiple of
+/// [`QUAD`], or zero.
+pub fn slabs(dtype: DType, rows: usize, cols: usize, slab_rows: usize, bytes: &mut [u8]) -> Vec<Slab<'_>> {
+    let size = TensorSize::new(dtype, rows, cols).expect("it is in memory, so its size fits");
+    assert_eq!(bytes.len(), size.total, "a [{rows}, {cols}] tensor of type {}", dtype.name());
+    assert!(slab_rows > 0 && slab_rows.is_multiple_of(QUAD), "slabs of {slab_rows} rows");
+    let (mut quants, rest) = bytes.split_at_mut(size.multipliers_at);
+    let (mut multipliers, mut scales) = rest.split_at_mut(size.scales_at - size.multipliers_at);
+    if dtype == DType::Q4 {
+        quants.fill(0x88); // two zeros
+    }
+    let mut slabs = Vec::with_capacity(rows.div_ceil(slab_rows));
+    for first in (0..rows).step_by(slab_rows) {
+        let rows = first..rows.min(first + slab_rows);
+        let size = TensorSize::new(dtype, rows.len(), cols).expect("smaller than the whole");
+        slabs.push(Slab {
+            dtype,
+            rows,
+            cols,
+            quants: quants.split_off_mut(..size.quants_len).expect("slabs are parts of the whole"),
+            multipliers: multipliers.split_off_mut(..size.multipliers_len).expect("as above"),
+            scales: scales.split_off_mut(..size.scales_len).expect("as above"),
+        });
+    }
+    slabs
+}
+
+impl Slab<'_> {
+    /// Which rows of the tensor these are.
+    pub fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    /// Fills the slab from its rows' numbers, `[rows, cols]` row-major and finite. `importance`, if
+    /// given, weighs each column's error in the search for scales.
+    ///
+    /// # Panics
+    /// If `values` is not `rows · cols` long.
+    pub fn pack(&mut self, values: &[f32], importance: Option<&[f32]>) -> PackLoss {
+        let (rows, cols) = (self.rows.len(), self.cols);
+        assert_eq!(values.len(), rows * cols, "a [{rows}, {cols}] slab");
+        let mut loss = PackLoss::default();
+        match self.dtype {
+            DType::F32 => {
+                for (place, value) in self.quants.as_chunks_mut().0.iter_mut().zip(values) {
+                    *place = value.to_le_bytes();
+                    loss.take_in(*value, *value);
+                }
+            }
+            DType::F16 => {
+                for (place, value) in self.quants.as_chunks_mut().0.iter_mut().zip(values) {
+                    let half = half::f16::from_f32_const(*value);
+                    *place = half.to_le_bytes();
+                    loss.take_in(*value, f16_to_f32(half.to_bits()));
+                }
+            }
+            DType::Q8 | DType::Q4 => {
+                for (row, values) in values.chunks(cols.max(1)).enumerate() {
+                    self.pack_row(row, values, importance, &mut loss);
+                }
+            }
+        }
+        loss
+    }
+
+    fn pack_row(&mut self, row: usize, values: &[f32], importance: Option<&[f32]>, loss: &mut PackLoss) {
+        let (quad, lane) = (row / QUAD, row % QUAD);
+        let padded_cols = self.cols.next_multiple_of(GROUP);
+        let groups = padded_cols / GROUP;
+        let blocks = padded_cols.div_ceil(BLOCK);
+        for (b, values) in values.chunks(BLOCK).enumerate() {
+            let importance = importance.map(|all| &all[b * BLOCK..]);
+            let block = quantize_block(self.dtype, values, importance);
+            let scale = bf16_to_f32(block.scale);
+            let at = ((quad * blocks + b) * QUAD + lane) * 2;
+            self.scales[at..at + 2].copy_from_slice(&block.scale.to_le_bytes());
+            for (g, &multiplier) in block.multipliers[..values.len().div_ceil(GROUP)].iter().enumerate() {
+                let group = b * (BLOCK / GROUP) + g;
+                self.multipliers[(quad * groups + group) * QUAD + lane] = multiplier;
+            }
+            for (c, (&quant, value)) in block.quants.iter().zip(values).enumerate() {
+                let col = b * BLOCK + c;
+                if self.dtype == DType::Q8 {
+                    self.quants[q8_index(padded_cols, row, col)] = quant as u8;
+                } else {
+                    let (byte, shift) = q4_index(padded_cols, row, col);
+                    let place = &mut self.quants[byte];
+                    *place = *place & !(15 << shift) | ((quant + 8) as u8) << shift;
+                }
+                loss.take_in(*value, f32::from(quant) * (f32::from(block.multipliers[c / GROUP]) * scale));
+            }
+        }
+    }
+}
+
+/// Appends a `[rows, cols]` row-major matrix in the bytes of its type. `importance`, if given, has
+/// one weight a column for the quantizer's error.
+///
+/// # Panics
+/// If `values` is not `rows · cols` long.
+pub fn pack_matrix(
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+    values: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut Vec<u8>,
+) -> PackLoss {
+    let size = TensorSize::new(dtype, rows, cols).expect("it fits in memory, so its size does");
+    let begin = out.len();
+    out.resize(begin + size.total, 0);
+    let slab_rows = rows.max(1).next_multiple_of(QUAD);
+    let mut slabs = slabs(dtype, rows, cols, slab_rows, &mut out[begin..]);
+    slabs.iter_mut().map(|slab| slab.pack(values, importance)).sum()
+}
