@@ -1,0 +1,168 @@
+//! Windows of tokens as (input, next token) pairs.
+
+use super::error::DataError;
+use super::tokens::Tokens;
+use crate::rng::Rng;
+
+/// Training batches. The batch of a step follows from the seed and the step's number alone, so a
+/// resumed run sees what an unbroken one would have seen.
+#[derive(Clone, Copy)]
+pub struct Batches<'a> {
+    tokens: Tokens<'a>,
+    batch: usize,
+    seq_len: usize,
+    seed: u64,
+}
+
+impl<'a> Batches<'a> {
+    /// Batches of `batch` windows of `seq_len` tokens, at random places of `tokens`.
+    ///
+    /// # Errors
+    /// [`DataError::TooFewTokens`] if there are not `seq_len + 1`.
+    pub fn new(tokens: Tokens<'a>, batch: usize, seq_len: usize, seed: u64) -> Result<Self, DataError> {
+        enough("training", tokens, seq_len)?;
+        Ok(Self { tokens, batch, seq_len, seed })
+    }
+
+    /// Writes batch number `index`: `inputs` and `targets` are `[batch, seq_len]`, and a target
+    /// is the token that follows its input.
+    ///
+    /// # Panics
+    /// If a slice has another length.
+    pub fn fill(&self, index: u64, inputs: &mut [u32], targets: &mut [u32]) {
+        assert_eq!(inputs.len(), self.batch * self.seq_len, "inputs [batch, seq_len]");
+        let mut rng = Rng::at(self.seed, index);
+        let places = self.tokens.len() - self.seq_len;
+        let starts = (0..self.batch).map(|_| rng.below(places));
+        fill_windows(self.tokens, self.seq_len, starts, inputs, targets);
+    }
+}
+
+/// The same few batches each time, spread evenly over the held-out tokens.
+#[derive(Clone, Copy)]
+pub struct ValidationWindows<'a> {
+    tokens: Tokens<'a>,
+    batch: usize,
+    seq_len: usize,
+    n_batches: usize,
+}
+
+impl<'a> ValidationWindows<'a> {
+    /// As many batches of `batch` windows of `seq_len` tokens as `tokens` has room for without
+    /// overlap, at least one (which may then overlap itself) and at most about `max_tokens`.
+    ///
+    /// # Errors
+    /// [`DataError::TooFewTokens`] if there are not `seq_len + 1`.
+    pub fn new(
+        tokens: Tokens<'a>,
+        batch: usize,
+        seq_len: usize,
+        max_tokens: usize,
+    ) -> Result<Self, DataError> {
+        enough("validation", tokens, seq_len)?;
+        let used = (tokens.len() - 1).min(max_tokens);
+        let n_batches = (used / (batch * seq_len)).max(1);
+        Ok(Self { tokens, batch, seq_len, n_batches })
+    }
+
+    /// How many batches there are.
+    pub fn n_batches(&self) -> usize {
+        self.n_batches
+    }
+
+    /// Writes batch `index` of [`n_batches`](Self::n_batches), shaped as in [`Batches::fill`].
+    ///
+    /// # Panics
+    /// If a slice has another length.
+    pub fn fill(&self, index: usize, inputs: &mut [u32], targets: &mut [u32]) {
+        assert_eq!(inputs.len(), self.batch * self.seq_len, "inputs [batch, seq_len]");
+        let last = self.tokens.len() - self.seq_len - 1;
+        let windows = self.n_batches * self.batch;
+        let starts = (index * self.batch..(index + 1) * self.batch)
+            .map(|window| (window as u128 * last as u128 / (windows - 1).max(1) as u128) as usize);
+        fill_windows(self.tokens, self.seq_len, starts, inputs, targets);
+    }
+}
+
+fn enough(part: &'static str, tokens: Tokens<'_>, context: usize) -> Result<(), DataError> {
+    let found = tokens.len() as u64;
+    if found <= context as u64 {
+        return Err(DataError::TooFewTokens { part, found, context });
+    }
+    Ok(())
+}
+
+fn fill_windows(
+    tokens: Tokens<'_>,
+    seq_len: usize,
+    starts: impl Iterator<Item = usize>,
+    inputs: &mut [u32],
+    targets: &mut [u32],
+) {
+    assert_eq!(inputs.len(), targets.len(), "inputs and targets are both [batch, seq_len]");
+    let rows = inputs.chunks_exact_mut(seq_len).zip(targets.chunks_exact_mut(seq_len));
+    for (start, (inputs, targets)) in starts.zip(rows) {
+        tokens.copy_to(start, inputs);
+        tokens.copy_to(start + 1, targets);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbered(n: u16) -> Vec<u8> {
+        (0..n).flat_map(u16::to_le_bytes).collect()
+    }
+
+    #[test]
+    fn batches_depend_on_seed_and_index_only() {
+        let bytes = numbered(1000);
+        let tokens = Tokens::from_bytes(&bytes, false);
+        let batch = |seed, index| {
+            let (mut inputs, mut targets) = (vec![0; 60], vec![0; 60]);
+            Batches::new(tokens, 4, 15, seed).unwrap().fill(index, &mut inputs, &mut targets);
+            (inputs, targets)
+        };
+        assert_eq!(batch(1, 7), batch(1, 7));
+        assert_ne!(batch(1, 7), batch(1, 8));
+        assert_ne!(batch(1, 7), batch(2, 7));
+        let (inputs, targets) = batch(3, 0);
+        for (row, targets) in inputs.chunks(15).zip(targets.chunks(15)) {
+            assert!(row.windows(2).all(|pair| pair[1] == pair[0] + 1), "a window of the text");
+            assert!(row.iter().zip(targets).all(|(input, target)| *target == input + 1));
+        }
+    }
+
+    #[test]
+    fn every_place_is_drawn_and_none_outside() {
+        let bytes = numbered(20);
+        let tokens = Tokens::from_bytes(&bytes, false);
+        let batches = Batches::new(tokens, 8, 16, 0).unwrap();
+        let mut seen = [0; 4];
+        let (mut inputs, mut targets) = (vec![0; 128], vec![0; 128]);
+        for index in 0..100 {
+            batches.fill(index, &mut inputs, &mut targets);
+            inputs.chunks(16).for_each(|row| seen[row[0] as usize] += 1);
+        }
+        assert!(seen.iter().all(|&n| n > 150), "{seen:?}");
+    }
+
+    #[test]
+    fn validation_covers_begin_and_end() {
+        let bytes = numbered(1000);
+        let tokens = Tokens::from_bytes(&bytes, false);
+        let windows = ValidationWindows::new(tokens, 3, 10, 200).unwrap();
+        assert_eq!(windows.n_batches(), 6);
+        let (mut inputs, mut targets) = (vec![0; 30], vec![0; 30]);
+        windows.fill(0, &mut inputs, &mut targets);
+        assert_eq!(inputs[0], 0);
+        windows.fill(5, &mut inputs, &mut targets);
+        assert_eq!(targets[29], 999);
+        // One window's worth of text still gives one batch.
+        let one = ValidationWindows::new(tokens.first(11), 3, 10, 200).unwrap();
+        one.fill(one.n_batches() - 1, &mut inputs, &mut targets);
+        assert_eq!(targets[29], 10);
+        assert!(ValidationWindows::new(tokens.first(10), 3, 10, 200).is_err());
+    }
+}
