@@ -1,0 +1,15 @@
+//! Tokenizers of checkpoints: read into a [`TokenizerSpec`], written back as Hugging Face's files.
+//!
+//! [`huggingface`] reads and writes `tokenizer.json` (and reads the older `vocab.json` with
+//! `merges.txt`), [`llama2c`] reads `tokenizer.bin`. What a file asks for and we do not do is
+//! refused by name: a tokenizer that is almost right would spoil a model silently.
+
+mod alphabet;
+mod error;
+pub mod huggingface;
+pub mod llama2c;
+mod merge_scores;
+
+pub use alphabet::{byte_to_char, char_to_byte};
+pub use error::TokenizerFileError;
+pub use smidgen_runtime::tokenizer::TokenizerSpec;

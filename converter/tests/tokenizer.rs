@@ -1,0 +1,337 @@
+//! Real tokenizers against ids that other implementations gave (Hugging Face's tokenizers,
+//! llama.cpp): read from `../shared/data` beside the repository, skipped where it is absent.
+
+use std::path::{Path, PathBuf};
+
+use smidgen_converter::tokenizer::{TokenizerFileError, TokenizerSpec, huggingface, llama2c};
+use smidgen_runtime::tokenizer::{
+    CachedEncoder, Decoder, EncodeError, OwnedTokenizer, Special, TokenType, Tokenizer, scratch_words,
+};
+
+fn data(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("SKIPPED: {} is absent", path.display());
+    None
+}
+
+fn encode(tokenizer: &Tokenizer<'_>, text: &str) -> Result<Vec<u32>, EncodeError> {
+    let mut out = vec![0; text.len() + 1];
+    let mut scratch = vec![0; scratch_words(text.len() + 1)];
+    let n = tokenizer.encode(text, Special::Plain, false, &mut out, &mut scratch)?;
+    out.truncate(n);
+    Ok(out)
+}
+
+fn decode(tokenizer: &Tokenizer<'_>, ids: &[u32]) -> String {
+    let mut decoder = Decoder::new();
+    let mut text: String = ids.iter().map(|&id| decoder.push(tokenizer, id).to_string()).collect();
+    text += &decoder.finish().to_string();
+    text
+}
+
+/// Compares every text of a golden file; returns how many needed NFC and were refused for it.
+fn check_golden(tokenizer: &Tokenizer<'_>, golden: &Path) -> usize {
+    let mut cached = CachedEncoder::new(*tokenizer);
+    let (mut checked, mut refused) = (0, 0);
+    for line in std::fs::read_to_string(golden).unwrap().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = line["text"].as_str().unwrap();
+        let ids: Vec<u32> =
+            line["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+        match encode(tokenizer, text) {
+            Ok(found) => assert_eq!(found, ids, "{text:?}"),
+            Err(EncodeError::NeedsNfc { .. }) => {
+                refused += 1;
+                continue;
+            }
+            Err(error) => panic!("{text:?}: {error}"),
+        }
+        let mut found = Vec::new();
+        cached.encode(text, Special::Plain, false, &mut found).unwrap();
+        assert_eq!(found, ids, "cached: {text:?}");
+        // A vocabulary may lack bytes; what its ids can say, they must.
+        let all_bytes_known = text.bytes().all(|byte| tokenizer.find(&[byte]).is_some());
+        if all_bytes_known || tokenizer.kind() == smidgen_runtime::tokenizer::TokenizerKind::SentencePieceBpe
+        {
+            assert_eq!(decode(tokenizer, &ids), text);
+        }
+        checked += 1;
+    }
+    assert!(checked > 600, "only {checked} texts were checked");
+    refused
+}
+
+fn build(spec: &TokenizerSpec) -> OwnedTokenizer {
+    OwnedTokenizer::build(spec).unwrap()
+}
+
+/// A spec and what it becomes after writing and reading again.
+fn with_rewritten(spec: TokenizerSpec) -> [TokenizerSpec; 2] {
+    let dir = tempfile::tempdir().unwrap();
+    huggingface::write_directory(&spec, dir.path()).unwrap();
+    let again = huggingface::read_directory(dir.path()).unwrap();
+    assert_eq!(
+        (again.bos, again.add_bos, again.unknown, &again.added),
+        (spec.bos, spec.add_bos, spec.unknown, &spec.added)
+    );
+    assert_eq!(again.tokens.len(), spec.tokens.len());
+    [spec, again]
+}
+
+#[test]
+fn gpt2() {
+    let (Some(file), Some(golden)) = (data("tok/gpt2/tokenizer.json"), data("golden/gpt2.jsonl")) else {
+        return;
+    };
+    for spec in with_rewritten(huggingface::read_file(&file).unwrap()) {
+        assert_eq!(spec.end_tokens, [50256]);
+        let owned = build(&spec);
+        assert!(owned.data().ranks.is_empty() && owned.data().extra_merges.is_empty());
+        assert_eq!(check_golden(&owned.tokenizer(), &golden), 0);
+    }
+}
+
+#[test]
+fn smollm() {
+    let (Some(dir), Some(golden)) = (data("tok/smollm"), data("golden/smollm.jsonl")) else { return };
+    for spec in with_rewritten(huggingface::read_directory(&dir).unwrap()) {
+        assert_eq!((spec.bos, &spec.end_tokens[..], spec.add_bos), (Some(1), &[2][..], false));
+        let owned = build(&spec);
+        assert!(owned.data().ranks.is_empty());
+        assert_eq!(check_golden(&owned.tokenizer(), &golden), 0);
+    }
+}
+
+#[test]
+fn llama() {
+    let (Some(file), Some(golden)) = (data("tok/llama_tokenizer.json"), data("golden/llama.jsonl")) else {
+        return;
+    };
+    for spec in with_rewritten(huggingface::read_file(&file).unwrap()) {
+        assert_eq!((spec.bos, spec.add_bos, &spec.end_tokens[..]), (Some(1), true, &[2][..]));
+        assert!(spec.merges.is_empty(), "one score a token says what 61,249 merges say");
+        assert_eq!(check_golden(&build(&spec).tokenizer(), &golden), 0);
+    }
+}
+
+#[test]
+fn llama_by_its_merge_list() {
+    let (Some(file), Some(golden)) = (data("tok/llama_tokenizer.json"), data("golden/llama.jsonl")) else {
+        return;
+    };
+    let spec = huggingface::read_file(&file).unwrap();
+    let by_merges = TokenizerSpec { merges: merge_list(&file, &spec), ..spec.clone() };
+    let (owned, by_score) = (build(&by_merges), build(&spec));
+    assert!(!owned.data().left_len.is_empty());
+    check_golden(&owned.tokenizer(), &golden);
+    for spaces in 0..80 {
+        let text = format!("{}x{}", " ".repeat(spaces), " ".repeat(spaces / 2));
+        assert_eq!(encode(&owned.tokenizer(), &text), encode(&by_score.tokenizer(), &text), "{spaces}");
+    }
+}
+
+/// The merges as the file lists them.
+fn merge_list(file: &Path, spec: &TokenizerSpec) -> Vec<(u32, u32)> {
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let id = |text: &str| json["model"]["vocab"][text].as_u64().unwrap() as u32;
+    let merges = json["model"]["merges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|merge| merge.as_str().unwrap().split_once(' ').unwrap());
+    let merges: Vec<_> = merges.map(|(left, right)| (id(left), id(right))).collect();
+    assert!(merges.iter().all(|&(left, _)| spec.tokens[left as usize].token_type == TokenType::Normal));
+    merges
+}
+
+#[test]
+fn qwen2_where_text_is_in_nfc() {
+    let (Some(dir), Some(golden)) = (data("tok/qwen2"), data("golden/qwen2.jsonl")) else { return };
+    let spec = huggingface::read_directory(&dir).unwrap();
+    assert_eq!((spec.bos, &spec.end_tokens[..]), (None, &[151643][..]));
+    let owned = build(&spec);
+    let refused = check_golden(&owned.tokenizer(), &golden);
+    assert!((1..40).contains(&refused), "{refused} texts refused");
+    let text = "<|im_start|>user\nhi<|im_end|>";
+    let mut ids = Vec::new();
+    CachedEncoder::new(owned.tokenizer()).encode(text, Special::Parsed, false, &mut ids).unwrap();
+    assert_eq!(ids, [151644, 872, 198, 6023, 151645]);
+}
+
+#[test]
+fn gpt2_from_vocab_and_merges() {
+    let (Some(dir), Some(golden)) = (data("tok/gpt2"), data("golden/gpt2.jsonl")) else { return };
+    let old = tempfile::tempdir().unwrap();
+    std::fs::copy(dir.join("encoder.json"), old.path().join("vocab.json")).unwrap();
+    std::fs::copy(dir.join("vocab.bpe"), old.path().join("merges.txt")).unwrap();
+    let spec = huggingface::read_directory(old.path()).unwrap();
+    assert_eq!(check_golden(&build(&spec).tokenizer(), &golden), 0);
+    let again = huggingface::read_file(&dir.join("tokenizer.json")).unwrap();
+    assert_eq!(build(&spec).data(), build(&again).data());
+}
+
+/// llama.cpp's own test texts and ids.
+fn check_ggml(tokenizer: &Tokenizer<'_>, name: &str) {
+    let (Some(texts), Some(ids)) =
+        (data(&format!("ggml-vocab/{name}.gguf.inp")), data(&format!("ggml-vocab/{name}.gguf.out")))
+    else {
+        return;
+    };
+    let texts = std::fs::read_to_string(texts).unwrap();
+    let ids = std::fs::read_to_string(ids).unwrap();
+    let texts: Vec<&str> = texts.split("\n__ggml_vocab_test__\n").collect();
+    let mut checked = 0;
+    for (text, ids) in texts.iter().zip(ids.lines()) {
+        let ids: Vec<u32> = ids.split_whitespace().map(|id| id.parse().unwrap()).collect();
+        match encode(tokenizer, text) {
+            Err(EncodeError::NeedsNfc { .. }) => continue,
+            found => assert_eq!(found.unwrap(), ids, "{name}: {text:?}"),
+        }
+        assert_eq!(decode(tokenizer, &ids), *text);
+        checked += 1;
+    }
+    assert!(checked > 35, "{name}: only {checked}");
+}
+
+#[test]
+fn llama_cpp_ids() {
+    if let Some(file) = data("tok/gpt2/tokenizer.json") {
+        check_ggml(&build(&huggingface::read_file(&file).unwrap()).tokenizer(), "ggml-vocab-gpt-2");
+    }
+    if let Some(file) = data("tok/llama_tokenizer.json") {
+        check_ggml(&build(&huggingface::read_file(&file).unwrap()).tokenizer(), "ggml-vocab-llama-spm");
+    }
+    if let Some(file) = data("llama2c/tokenizer.bin") {
+        check_ggml(&build(&llama2c::read_file(&file, 32000).unwrap()).tokenizer(), "ggml-vocab-llama-spm");
+    }
+    if let Some(dir) = data("tok/qwen2") {
+        check_ggml(&build(&huggingface::read_directory(&dir).unwrap()).tokenizer(), "ggml-vocab-qwen2");
+    }
+}
+
+#[test]
+fn llama2c_is_llama() {
+    let (Some(file), Some(golden)) = (data("llama2c/tokenizer.bin"), data("golden/llama.jsonl")) else {
+        return;
+    };
+    for spec in with_rewritten(llama2c::read_file(&file, 32000).unwrap()) {
+        assert_eq!(check_golden(&build(&spec).tokenizer(), &golden), 0);
+    }
+}
+
+#[test]
+fn llama2c_of_512_tokens() {
+    let Some(file) = data("llama2c/tok512.bin") else { return };
+    let spec = llama2c::read_file(&file, 512).unwrap();
+    let owned = build(&spec);
+    let t = owned.tokenizer();
+    let text = "Once upon a time, there was a little girl named Lily. 안녕";
+    let ids = encode(&t, text).unwrap();
+    // What llama2.c's `run` has for the first words.
+    assert_eq!(ids[..5], [403, 407, 261, 378, 432]);
+    assert_eq!(decode(&t, &ids), text);
+    for (vocab_size, wanted) in
+        [(511, "token 510 of 511"), (513, "token 512 of 513"), (32000, "token 512 of 32000")]
+    {
+        let error = llama2c::read_file(&file, vocab_size).unwrap_err().to_string();
+        assert!(error.contains("tok512.bin") && error.contains(wanted), "{error}");
+    }
+}
+
+#[test]
+fn a_file_with_bad_merges_is_refused() {
+    let Some(file) = data("tok/bad/llama2_tokenizer_ortext_INVALID_MERGES.json") else { return };
+    let error = huggingface::read_file(&file).unwrap_err();
+    assert!(matches!(error, TokenizerFileError::Field { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("model.merges[18917]") && text.contains("INVALID_MERGES.json"), "{text}");
+}
+
+// Small files made here.
+
+fn small_json() -> serde_json::Value {
+    serde_json::json!({
+        "added_tokens": [{"id": 3, "content": "<|end|>", "special": true, "lstrip": true}],
+        "normalizer": null,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
+        "post_processor": null,
+        "decoder": {"type": "ByteLevel"},
+        "model": {"type": "BPE", "vocab": {"a": 0, "Ġ": 1, "Ġa": 2}, "merges": [["Ġ", "a"]]},
+    })
+}
+
+fn read_value(json: &serde_json::Value) -> Result<TokenizerSpec, TokenizerFileError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    std::fs::write(&path, json.to_string()).unwrap();
+    huggingface::read_file(&path)
+}
+
+#[test]
+fn a_small_file_is_read() {
+    let spec = read_value(&small_json()).unwrap();
+    assert_eq!(spec.end_tokens, [3]);
+    assert!(spec.added[0].lstrip && !spec.added[0].rstrip);
+    assert_eq!(encode(&build(&spec).tokenizer(), "a a").unwrap(), [0, 2]);
+}
+
+#[test]
+fn what_is_not_done_is_refused_by_name() {
+    for (pointer, value, wanted) in [
+        ("/model/type", "\"WordPiece\"", "model: WordPiece is not supported"),
+        ("/model/dropout", "0.1", "model.dropout: dropout of 0.1"),
+        ("/model/continuing_subword_prefix", "\"##\"", "model.continuing_subword_prefix: \"##\""),
+        ("/model/unk_token", "\"<unk>\"", "model.unk_token: \"<unk>\" is not in the vocabulary"),
+        ("/model/vocab/b", "70000", "one with id 70000"),
+        ("/model/vocab/b", "0", "id 0 is given twice"),
+        ("/model/vocab/b", "-1", "\"b\" has no id but -1"),
+        ("/model/vocab/한", "4", "'한', which is no byte"),
+        ("/model/merges", "[[\"a\", \"a\"]]", "model.merges[0]: \"aa\" is not in the vocabulary"),
+        ("/model/merges", "[\"a\"]", "model.merges[0]: \"a\" is not two tokens"),
+        ("/normalizer", "{\"type\": \"NFKC\"}", "normalizer: NFKC is not supported"),
+        ("/pre_tokenizer", "null", "pre_tokenizer: leaving this out is not supported"),
+        ("/pre_tokenizer", "{\"type\": \"Whitespace\"}", "pre_tokenizer: Whitespace is not supported"),
+        (
+            "/pre_tokenizer/add_prefix_space",
+            "true",
+            "pre_tokenizer.add_prefix_space: a space before the text",
+        ),
+        (
+            "/pre_tokenizer",
+            r#"{"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": "x"}, "behavior": "Isolated"}, {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]}"#,
+            "pre_tokenizer.pretokenizers[0].pattern.Regex: the pattern x is not supported",
+        ),
+        ("/decoder", "{\"type\": \"Metaspace\"}", "decoder: Metaspace"),
+        ("/post_processor", "{\"type\": \"BertProcessing\"}", "post_processor: BertProcessing"),
+        ("/added_tokens/0/single_word", "true", "added_tokens[0].single_word: matching whole words"),
+        ("/added_tokens/0/id", "true", "added_tokens[0].id: is true where an id belongs"),
+        ("/model/byte_fallback", "true", "pre_tokenizer: ByteLevel is not supported"),
+    ] {
+        let mut json = small_json();
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        json.pointer_mut(parent).unwrap()[key] = serde_json::from_str(value).unwrap();
+        let error = read_value(&json).expect_err(pointer).to_string();
+        assert!(error.contains(wanted), "{pointer} = {value}: {error}");
+        assert!(error.contains("tokenizer.json"), "{error}");
+    }
+}
+
+#[test]
+fn neighbouring_files_tell_where_a_text_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("tokenizer.json", &small_json().to_string());
+    write(
+        "tokenizer_config.json",
+        r#"{"eos_token": {"content": "<|end|>"}, "bos_token": "<|end|>", "add_bos_token": true}"#,
+    );
+    write("generation_config.json", r#"{"eos_token_id": [3, 0]}"#);
+    let spec = huggingface::read_directory(dir.path()).unwrap();
+    assert_eq!((spec.bos, spec.add_bos, &spec.end_tokens[..]), (Some(3), true, &[3, 0][..]));
+    write("config.json", r#"{"eos_token_id": 4}"#);
+    let error = huggingface::read_directory(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("config.json: eos_token_id: token 4 is not below 4"), "{error}");
+}
