@@ -2,6 +2,8 @@
 //! the data pipeline.
 #![warn(missing_docs)]
 
+pub mod data;
 pub mod gemm;
+pub mod layers;
 pub mod parallel;
 pub mod rng;
