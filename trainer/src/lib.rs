@@ -2,8 +2,10 @@
 //! the data pipeline.
 #![warn(missing_docs)]
 
+pub mod bpe;
 pub mod data;
 pub mod gemm;
 pub mod layers;
+pub mod model;
 pub mod parallel;
 pub mod rng;

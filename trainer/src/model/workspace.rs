@@ -1,0 +1,204 @@
+//! The memory of a pass: activations for one batch size and sequence length, and gradients.
+
+use super::{Model, ModelError};
+use crate::layers::rope::Rope;
+
+/// Elements of the logits that exist at a time. With it, and not with the batch, grows the
+/// memory that a large vocabulary takes.
+const LOGITS: usize = 1 << 23;
+
+/// A norm's output and what its backward pass needs besides.
+#[derive(Default)]
+pub(super) struct NormState {
+    pub(super) out: Vec<f32>,
+    /// LayerNorm: `[rows, 2]`; RMSNorm: `[rows]`.
+    pub(super) stats: Vec<f32>,
+}
+
+/// What a block leaves for its backward pass. One row a token.
+#[derive(Default)]
+pub(super) struct BlockState {
+    /// The residual stream before the block, `[rows, dim]`.
+    pub(super) x: Vec<f32>,
+    pub(super) norm_1: NormState,
+    /// Queries, keys, values, `[rows, q_dim + 2·kv_dim]`; rotated unless `qk` has that.
+    pub(super) qkv: Vec<f32>,
+    /// With q/k norms: normalized and rotated queries and keys, `[rows, q_dim + kv_dim]`.
+    pub(super) qk: Vec<f32>,
+    /// With q/k norms: `[rows, n_heads + n_kv_heads]`.
+    pub(super) qk_scales: Vec<f32>,
+    /// `[rows, n_heads]`.
+    pub(super) log_sums: Vec<f32>,
+    /// Attention's output, `[rows, q_dim]`.
+    pub(super) attended: Vec<f32>,
+    /// The residual stream between attention and feed-forward, `[rows, dim]`.
+    pub(super) middle: Vec<f32>,
+    pub(super) norm_2: NormState,
+    /// Before the activation, `[rows, ffn_dim]` or, gate and up, `[rows, 2·ffn_dim]`.
+    pub(super) up: Vec<f32>,
+}
+
+/// Memory for gradients, absent where only the forward pass will run.
+#[derive(Default)]
+pub(super) struct Gradients {
+    /// Of the parameters.
+    pub(super) params: Vec<f32>,
+    /// Of the residual stream, `[rows, dim]`.
+    pub(super) x: Vec<f32>,
+    /// Of a norm's output, `[rows, dim]`.
+    pub(super) normed: Vec<f32>,
+    /// `[rows, q_dim + 2·kv_dim]`.
+    pub(super) qkv: Vec<f32>,
+    /// `[rows, q_dim]`.
+    pub(super) attended: Vec<f32>,
+    /// Sums over some rows.
+    pub(super) partial: Vec<f32>,
+}
+
+/// Activations and gradients for batches of `batch` sequences of `seq_len` tokens.
+pub struct Workspace {
+    pub(super) batch: usize,
+    pub(super) seq_len: usize,
+    pub(super) rope: Rope,
+    /// For every block, or a single one where only the forward pass will run.
+    pub(super) blocks: Vec<BlockState>,
+    /// The residual stream after the last block run, `[rows, dim]`.
+    pub(super) stream: Vec<f32>,
+    pub(super) final_norm: NormState,
+    /// After the activation, `[rows, ffn_dim]`; in the backward pass at first its gradient.
+    pub(super) activated: Vec<f32>,
+    /// `[chunk, vocab]`.
+    pub(super) logits: Vec<f32>,
+    /// Each row's loss.
+    pub(super) losses: Vec<f32>,
+    pub(super) gradients: Option<Gradients>,
+}
+
+impl Workspace {
+    /// Memory for training.
+    ///
+    /// # Errors
+    /// [`ModelError::BadBatch`] when `batch` or `seq_len` is 0 or `seq_len` exceeds the model's
+    /// context.
+    pub fn new(model: &Model, batch: usize, seq_len: usize) -> Result<Self, ModelError> {
+        Self::plan(model, batch, seq_len, true)
+    }
+
+    /// Memory for the forward pass alone: that of one block and no gradients.
+    ///
+    /// # Errors
+    /// As [`Workspace::new`].
+    pub fn forward_only(model: &Model, batch: usize, seq_len: usize) -> Result<Self, ModelError> {
+        Self::plan(model, batch, seq_len, false)
+    }
+
+    fn plan(model: &Model, batch: usize, seq_len: usize, train: bool) -> Result<Self, ModelError> {
+        let config = &model.config;
+        let context_len = config.context_len as usize;
+        if batch == 0 || seq_len == 0 || seq_len > context_len {
+            return Err(ModelError::BadBatch { batch, seq_len, context_len });
+        }
+        let rows = batch * seq_len;
+        let of = |width: usize| vec![0.0f32; rows * width];
+        let [dim, ffn, n_heads, n_kv_heads, head_dim, vocab] = [
+            config.dim,
+            config.ffn_dim,
+            config.n_heads,
+            config.n_kv_heads,
+            config.head_dim,
+            config.vocab_size,
+        ]
+        .map(|x| x as usize);
+        let (q_dim, kv_dim) = (config.q_dim(), config.kv_dim());
+        let norm = || NormState { out: of(dim), stats: of(model.stats_width()) };
+        let has_qk = usize::from(model.options.qk_norm);
+        let block = || BlockState {
+            x: of(dim),
+            norm_1: norm(),
+            qkv: of(q_dim + 2 * kv_dim),
+            qk: of(has_qk * (q_dim + kv_dim)),
+            qk_scales: of(has_qk * (n_heads + n_kv_heads)),
+            log_sums: of(n_heads),
+            attended: of(q_dim),
+            middle: of(dim),
+            norm_2: norm(),
+            up: of(model.up_width()),
+        };
+        let chunk = rows_of_logits(rows, vocab);
+        Ok(Self {
+            batch,
+            seq_len,
+            rope: Rope::new(if model.is_llama() { seq_len } else { 0 }, head_dim, model.options.rope_theta),
+            blocks: (0..if train { config.n_layers } else { 1 }).map(|_| block()).collect(),
+            stream: of(dim),
+            final_norm: norm(),
+            activated: of(ffn),
+            logits: vec![0.0; chunk * vocab],
+            losses: of(1),
+            gradients: train.then(|| Gradients {
+                params: vec![0.0; model.layout.len()],
+                x: of(dim),
+                normed: of(dim),
+                qkv: of(q_dim + 2 * kv_dim),
+                attended: of(q_dim),
+                partial: Vec::new(),
+            }),
+        })
+    }
+
+    /// Sequences in a batch.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Tokens in a sequence.
+    pub fn seq_len(&self) -> usize {
+        self.seq_len
+    }
+
+    /// Tokens in a batch.
+    pub fn rows(&self) -> usize {
+        self.batch * self.seq_len
+    }
+
+    /// The gradients of all parameters, in the order of [`Model::layout`]; empty for a
+    /// workspace of the forward pass alone.
+    pub fn grads(&self) -> &[f32] {
+        self.gradients.as_ref().map_or(&[], |g| &g.params)
+    }
+
+    /// The gradients, to change.
+    pub fn grads_mut(&mut self) -> &mut [f32] {
+        self.gradients.as_mut().map_or(&mut [], |g| &mut g.params)
+    }
+
+    /// Sets all gradients of parameters to 0, before the first batch of a step.
+    pub fn zero_grads(&mut self) {
+        self.grads_mut().fill(0.0);
+    }
+
+    /// Bytes of all activations and gradients.
+    pub fn bytes(&self) -> usize {
+        let norm = |n: &NormState| n.out.len() + n.stats.len();
+        let block = |b: &BlockState| {
+            let vectors = [&b.x, &b.qkv, &b.qk, &b.qk_scales, &b.log_sums, &b.attended, &b.middle, &b.up];
+            vectors.iter().map(|v| v.len()).sum::<usize>() + norm(&b.norm_1) + norm(&b.norm_2)
+        };
+        let gradients = self.gradients.as_ref().map_or(0, |g| {
+            let vectors = [&g.params, &g.x, &g.normed, &g.qkv, &g.attended, &g.partial];
+            vectors.iter().map(|v| v.len()).sum()
+        });
+        let rest = [&self.stream, &self.activated, &self.logits, &self.losses];
+        let elements = self.blocks.iter().map(block).sum::<usize>()
+            + norm(&self.final_norm)
+            + rest.iter().map(|v| v.len()).sum::<usize>()
+            + gradients;
+        elements * size_of::<f32>()
+    }
+}
+
+/// Rows whose logits exist at a time: equal parts of all rows, decided by sizes alone.
+pub(super) fn rows_of_logits(rows: usize, vocab: usize) -> usize {
+    let most = (LOGITS / vocab).clamp(1, rows);
+    rows.div_ceil(rows.div_ceil(most))
+}
