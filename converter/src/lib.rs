@@ -1,7 +1,27 @@
 //! Checkpoints in, model file out.
 //!
-//! Every reader ends in one neutral [`Checkpoint`](checkpoint::Checkpoint); everything after it
+//! Every reader ends in one neutral [`Checkpoint`]; everything after it
 //! (quantizer, report, writer) knows nothing of where the model came from.
 #![warn(missing_docs)]
 
+pub mod atomic;
+mod checkpoint;
+pub mod convert;
+mod detect;
+mod error;
+pub mod huggingface;
+pub mod llama2c;
+mod model_file;
+pub mod quality;
+mod rope;
+pub mod smidgen;
+mod source;
 pub mod tokenizer;
+
+pub use checkpoint::Checkpoint;
+pub use convert::{ConvertOptions, ConvertReport, convert};
+pub use detect::{Kind, TokenizerChoice, detect, open};
+pub use error::Error;
+pub use model_file::ModelFile;
+pub use rope::frequencies;
+pub use source::TensorSource;
