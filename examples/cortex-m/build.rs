@@ -1,0 +1,36 @@
+//! Finds the model that goes into flash and puts the linker script where the linker looks.
+
+use std::path::PathBuf;
+use std::{env, fs};
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=memory.x");
+    println!("cargo:rerun-if-env-changed=SMIDGEN_MODEL");
+
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    fs::write(out.join("memory.x"), include_bytes!("memory.x")).expect("OUT_DIR can be written");
+    println!("cargo:rustc-link-search={}", out.display());
+    // Without --nmagic the linker pads sections to pages.
+    for argument in ["--nmagic", "-Tlink.x"] {
+        println!("cargo:rustc-link-arg-bins={argument}");
+    }
+
+    let named = env::var_os("SMIDGEN_MODEL");
+    let path = named.map_or_else(|| PathBuf::from("../models/stories.smidgen"), PathBuf::from);
+    let path = match path.canonicalize() {
+        Ok(path) if path.is_file() => path,
+        Ok(path) => fail(&format!("{} is not a file", path.display())),
+        Err(error) => fail(&format!("{}: {error}", path.display())),
+    };
+    println!("cargo:rerun-if-changed={}", path.display());
+    println!("cargo:rustc-env=SMIDGEN_MODEL_FILE={}", path.display());
+}
+
+/// Ends the build with a message instead of a backtrace.
+fn fail(what: &str) -> ! {
+    println!(
+        "cargo:error=SMIDGEN_MODEL: {what} (a path to a .smidgen file, absolute or relative to this package)"
+    );
+    std::process::exit(1);
+}

@@ -1,0 +1,69 @@
+//! What is particular to the board: its clock, which is the CMSDK timer 0 of Arm's MPS2 boards, and
+//! what lies below its stack.
+
+use core::ptr::{read_volatile, write_volatile};
+
+use cortex_m::peripheral::MPU;
+
+const TIMER: usize = 0x4000_0000;
+const CTRL: *mut u32 = TIMER as *mut u32;
+const VALUE: *mut u32 = (TIMER + 4) as *mut u32;
+const RELOAD: *mut u32 = (TIMER + 8) as *mut u32;
+
+/// The timer runs at 25 MHz. In QEMU with `-icount shift=0` an instruction takes one virtual
+/// nanosecond, so that a tick is 40 instructions (`mode=timer` checks it).
+const INSTRUCTIONS_PER_TICK: u64 = 40;
+
+/// Counts the instructions since it was started, in steps of 40, up to 171 · 10⁹.
+///
+/// On a real board it counts time: 40 ns a tick.
+#[derive(Clone, Copy)]
+pub struct Stopwatch {
+    begin: u32,
+}
+
+impl Stopwatch {
+    /// Starts counting. The timer runs from the first call on.
+    pub fn start() -> Self {
+        // SAFETY: the timer's registers lie at these addresses, 4-aligned; this program has one
+        // thread, no interrupt handlers and no other user of the timer.
+        unsafe {
+            if read_volatile(CTRL) & 1 == 0 {
+                write_volatile(RELOAD, u32::MAX);
+                write_volatile(VALUE, u32::MAX);
+                write_volatile(CTRL, 1);
+            }
+            Self { begin: read_volatile(VALUE) }
+        }
+    }
+
+    /// Instructions since the start.
+    pub fn instructions(self) -> u64 {
+        // SAFETY: as in `start`. The timer counts down.
+        let ticks = unsafe { self.begin.wrapping_sub(read_volatile(VALUE)) };
+        u64::from(ticks) * INSTRUCTIONS_PER_TICK
+    }
+}
+
+/// Has the memory protection unit refuse everything from 0x10000000 to where the stack ends, so that
+/// its overflow is a fault even where the bus would swallow what is written there.
+///
+/// A core without such a unit (some Cortex-M0) ignores this.
+pub fn guard_stack() {
+    const BEGIN: u32 = 0x1000_0000;
+    const SIZE: u32 = 27 << 1; // 2^(27 + 1) bytes
+    const NO_ACCESS: u32 = 1 << 28; // no permissions (bits 24 to 26 zero), no execution
+    const ENABLE: u32 = 1;
+    const DEFAULT_MAP_ELSEWHERE: u32 = 1 << 2;
+    // SAFETY: the unit's registers lie there on every Cortex-M; nothing of this program lies in the
+    // region, and nobody else uses the unit.
+    unsafe {
+        let mpu = &*MPU::PTR;
+        mpu.rnr.write(0);
+        mpu.rbar.write(BEGIN);
+        mpu.rasr.write(NO_ACCESS | SIZE | ENABLE);
+        mpu.ctrl.write(DEFAULT_MAP_ELSEWHERE | ENABLE);
+    }
+    cortex_m::asm::dsb();
+    cortex_m::asm::isb();
+}

@@ -1,0 +1,175 @@
+//! Tells a story on a Cortex-M: the model stays in flash, its state in a `static` whose size the
+//! compiler knows, and nothing is ever allocated.
+//!
+//! The text goes to semihosting's standard output, figures about flash, RAM and instructions to
+//! its standard error. Settings come from the environment when this is built (`SMIDGEN_MODEL`,
+//! `SMIDGEN_CONTEXT`, `SMIDGEN_PROMPT`, `SMIDGEN_TOKENS`, `SMIDGEN_TEMPERATURE`, `SMIDGEN_TOP_P`,
+//! `SMIDGEN_SEED`) and can be changed by the semihosting command line (see [`settings`]).
+#![no_std]
+#![no_main]
+#![warn(missing_docs)]
+
+mod board;
+mod checks;
+mod faults;
+mod host;
+mod report;
+mod settings;
+
+use core::fmt::{self, Write};
+
+use cortex_m_rt::entry;
+use cortex_m_semihosting::debug::{self, EXIT_FAILURE, EXIT_SUCCESS};
+use smidgen_runtime::format::Prefix;
+use smidgen_runtime::{
+    LoadError, Memory, Model, SampleError, Sampler, SamplerOptions, Session, SessionError, SessionOptions,
+    StepError, include_model, memory_needed,
+};
+
+use board::Stopwatch;
+use host::{DumpFile, HostError};
+use report::Report;
+use settings::{Mode, Settings, SettingsError};
+
+/// The model, in flash.
+static FILE: &[u8] = include_model!(env!("SMIDGEN_MODEL_FILE"));
+
+/// The longest sequence: `SMIDGEN_CONTEXT`, or what the model was made for, but at most 256.
+const CONTEXT: usize = match option_env!("SMIDGEN_CONTEXT") {
+    Some(text) => match usize::from_str_radix(text, 10) {
+        Ok(context) => context,
+        Err(_) => panic!("SMIDGEN_CONTEXT is not a number"),
+    },
+    None => match Prefix::read_config(FILE) {
+        Ok((config, _)) if config.context_len < 256 => config.context_len as usize,
+        Ok(_) => 256,
+        Err(_) => panic!("SMIDGEN_MODEL is not a model file that this version of smidgen reads"),
+    },
+};
+const OPTIONS: SessionOptions = SessionOptions::new(CONTEXT);
+/// Known while compiling: a model that does not fit the chip does not link.
+const BYTES: usize = memory_needed(FILE, OPTIONS);
+
+#[entry]
+fn main() -> ! {
+    static mut MEMORY: Memory<BYTES> = Memory::new();
+    static mut COMMAND_LINE: [u8; 1024] = [0; 1024];
+    board::guard_stack();
+    let status = match run(MEMORY, COMMAND_LINE) {
+        Ok(()) => EXIT_SUCCESS,
+        Err(error) => {
+            let _ = writeln!(host::stderr(), "error: {error}");
+            EXIT_FAILURE
+        }
+    };
+    loop {
+        debug::exit(status);
+    }
+}
+
+fn run(memory: &mut Memory<BYTES>, command_line: &mut [u8]) -> Result<(), Error> {
+    let settings = Settings::new(host::command_line(command_line)?)?;
+    match settings.mode {
+        Mode::Story => tell(memory, &settings),
+        Mode::Timer => {
+            checks::timer();
+            Ok(())
+        }
+        Mode::Panic => checks::panic(),
+        Mode::Fault => checks::fault(),
+        Mode::Overflow => checks::overflow(),
+    }
+}
+
+/// Loads the model, takes in the prompt and prints what follows.
+fn tell(memory: &mut Memory<BYTES>, settings: &Settings<'_>) -> Result<(), Error> {
+    let mut out = host::stdout();
+    let mut dump = settings.dump.map(DumpFile::create).transpose()?;
+    let mut report = Report::new(FILE.len(), BYTES);
+
+    let watch = Stopwatch::start();
+    let model = Model::load(FILE)?;
+    report.load = watch.instructions();
+
+    let mut session = Session::new(&model, memory, OPTIONS)?;
+    let options = SamplerOptions {
+        temperature: settings.temperature,
+        top_p: settings.top_p,
+        ..SamplerOptions::default()
+    };
+    let mut sampler = Sampler::new(options, settings.seed)?;
+
+    let watch = Stopwatch::start();
+    report.prompt_tokens = session.prompt(settings.prompt)?;
+    report.prompt = watch.instructions();
+    if let Some(dump) = &mut dump {
+        dump.write(session.logits())?;
+    }
+    out.write_str(settings.prompt)?;
+
+    let mut generate = session.generate(&mut sampler);
+    for _ in 0..settings.tokens {
+        let watch = Stopwatch::start();
+        let Some(generated) = generate.next() else { break };
+        report.token(watch.instructions());
+        write!(out, "{generated}")?;
+        if let Some(dump) = &mut dump {
+            dump.write(generate.session().logits())?;
+        }
+    }
+    writeln!(out, "{}", generate.flush())?;
+    write!(host::stderr(), "{report}")?;
+    Ok(())
+}
+
+/// Whatever can go wrong, in words.
+#[derive(Debug)]
+enum Error {
+    Settings(SettingsError),
+    Host(HostError),
+    Load(LoadError),
+    Session(SessionError),
+    Step(StepError),
+    Sample(SampleError),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settings(error) => error.fmt(f),
+            Self::Host(error) => error.fmt(f),
+            Self::Load(error) => error.fmt(f),
+            Self::Session(error) => error.fmt(f),
+            Self::Step(error) => error.fmt(f),
+            // Its own words would bring the printing of floats with them: 20 KB of flash.
+            Self::Sample(SampleError::OutOfRange { parameter, .. }) => {
+                write!(f, "{parameter} is out of range")
+            }
+            Self::Sample(_) => f.write_str("no logit is a finite number"),
+        }
+    }
+}
+
+macro_rules! from {
+    ($($variant:ident($error:ty)),*) => {
+        $(impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::$variant(error)
+            }
+        })*
+    };
+}
+from!(
+    Settings(SettingsError),
+    Host(HostError),
+    Load(LoadError),
+    Session(SessionError),
+    Step(StepError),
+    Sample(SampleError)
+);
+
+impl From<fmt::Error> for Error {
+    fn from(_: fmt::Error) -> Self {
+        Self::Host(HostError::Write)
+    }
+}

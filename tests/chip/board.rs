@@ -1,0 +1,133 @@
+//! Firmware built from `examples/cortex-m` and run in QEMU.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A board that QEMU emulates, with the target that its code is compiled for.
+#[derive(Clone, Copy, Debug)]
+pub struct Board {
+    pub target: &'static str,
+    machine: &'static str,
+}
+
+/// Cortex-M4F: DSP instructions and an FPU.
+pub const M4F: Board = Board { target: "thumbv7em-none-eabihf", machine: "mps2-an386" };
+/// Cortex-M3: integers only, floats in software.
+pub const M3: Board = Board { target: "thumbv7m-none-eabi", machine: "mps2-an385" };
+/// The instructions of a Cortex-M0, on a Cortex-M3, which has them all.
+pub const M0: Board = Board { target: "thumbv6m-none-eabi", machine: "mps2-an385" };
+
+/// How a program ended, and what it said.
+#[derive(Debug)]
+pub struct Outcome {
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// A figure that the firmware reports on its standard error.
+    pub fn figure(&self, name: &str) -> u64 {
+        let mut words = self.stderr.lines().filter_map(|line| line.split_once(' '));
+        let (_, value) =
+            words.find(|(key, _)| *key == name).unwrap_or_else(|| panic!("no {name} in {}", self.stderr));
+        value.parse().unwrap_or_else(|error| panic!("{name} is {value}: {error}"))
+    }
+}
+
+/// False, with a word about it, where the emulator or the target is missing: unless
+/// `SMIDGEN_REQUIRE_QEMU` says that this must not be.
+pub fn available(board: Board) -> bool {
+    let emulator = Command::new("qemu-system-arm").arg("--version").output();
+    let missing = match emulator {
+        Ok(output) if output.status.success() => {
+            let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc runs");
+            let sysroot = String::from_utf8(sysroot.stdout).expect("a path in UTF-8");
+            let library = Path::new(sysroot.trim()).join("lib/rustlib").join(board.target);
+            if library.is_dir() { None } else { Some(format!("the target {}", board.target)) }
+        }
+        _ => Some("qemu-system-arm".into()),
+    };
+    let Some(missing) = missing else { return true };
+    assert!(
+        std::env::var_os("SMIDGEN_REQUIRE_QEMU").is_none(),
+        "{missing} is not installed, and SMIDGEN_REQUIRE_QEMU is set"
+    );
+    eprintln!("SKIPPED: {missing} is not installed");
+    false
+}
+
+/// Builds the firmware with this model in flash, and gives its ELF file a name of its own.
+pub fn build(board: Board, model: &Path, name: &str) -> Result<PathBuf, String> {
+    build_with(board, model, name, &[])
+}
+
+/// The same with settings in the environment.
+pub fn build_with(
+    board: Board,
+    model: &Path,
+    name: &str,
+    settings: &[(&str, &str)],
+) -> Result<PathBuf, String> {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cortex-m");
+    let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cortex-m");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--quiet", "--target", board.target]);
+    cargo.current_dir(package).env("CARGO_TARGET_DIR", &target_dir).env("SMIDGEN_MODEL", model);
+    for setting in ["CONTEXT", "PROMPT", "TOKENS", "TEMPERATURE", "TOP_P", "SEED"] {
+        cargo.env_remove(format!("SMIDGEN_{setting}"));
+    }
+    cargo.envs(settings.iter().copied());
+    let output = cargo.stdin(Stdio::null()).output().expect("cargo runs");
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let built = target_dir.join(board.target).join("release/smidgen-cortex-m");
+    let kept = target_dir.join(name);
+    std::fs::copy(&built, &kept).expect("the firmware was built and can be copied");
+    Ok(kept)
+}
+
+/// Runs firmware with a semihosting command line.
+pub fn run(board: Board, firmware: &Path, arguments: &str) -> Outcome {
+    let mut qemu = Command::new("qemu-system-arm");
+    qemu.args(["-machine", board.machine, "-display", "none", "-serial", "none", "-monitor", "none"]);
+    qemu.args(["-icount", "shift=0", "-semihosting-config"]);
+    let arguments = arguments.replace(',', ",,"); // QEMU's way to write a comma
+    qemu.arg(format!("enable=on,target=native,arg=smidgen,arg={arguments}"));
+    qemu.arg("-kernel").arg(firmware);
+    let mut child = qemu
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("qemu-system-arm starts");
+    let stdout = collect(child.stdout.take().expect("piped"));
+    let stderr = collect(child.stderr.take().expect("piped"));
+    let deadline = Instant::now() + Duration::from_secs(240);
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("QEMU can be waited for") {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().expect("QEMU can be ended");
+            panic!("the firmware was still running after four minutes: {arguments}");
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    let stdout = stdout.join().expect("reads to the end");
+    let stderr = String::from_utf8_lossy(&stderr.join().expect("reads to the end")).into_owned();
+    Outcome { status, stdout, stderr }
+}
+
+/// Reads a stream to its end, so that the program on the other side never waits.
+fn collect(mut stream: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("a pipe can be read");
+        bytes
+    })
+}

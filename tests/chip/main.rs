@@ -1,0 +1,208 @@
+//! The same file, prompt and seed give the same text and the same logits, bit for bit, on this
+//! machine and on a Cortex-M, with an FPU and without. QEMU stands in for the chips.
+
+mod board;
+mod models;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use board::{Board, M0, M3, M4F};
+use smidgen_runtime::config::Config;
+use smidgen_runtime::format::{DType, KvType};
+use smidgen_runtime::{Model, Sampler, SamplerOptions, Session, SessionOptions, memory_needed};
+
+/// Firmware is built in one place: one build at a time.
+static BUILDING: Mutex<()> = Mutex::new(());
+
+const PROMPT: &str = "Über there, the cat";
+const TOKENS: usize = 20;
+const SEED: u64 = 7;
+
+/// What a run says: its text, and every step's logits as bits, `[steps, vocab_size]`.
+struct Story {
+    text: Vec<u8>,
+    logits: Vec<u32>,
+}
+
+/// Tells the story on this machine: through the same runtime, and nothing of the firmware.
+fn tell_here(file: &[u8]) -> Story {
+    let mut aligned = vec![0; file.len() + 64];
+    let begin = aligned.as_ptr().align_offset(64);
+    let place = &mut aligned[begin..begin + file.len()];
+    place.copy_from_slice(file);
+    let model = Model::load(place).expect("the file is valid");
+
+    let options = SessionOptions::new(model.config().context_len as usize);
+    let mut memory = vec![0; memory_needed(file, options) + 63];
+    let mut session = Session::new(&model, memory.as_mut_slice(), options).expect("the memory is enough");
+    let mut sampler = Sampler::new(SamplerOptions::default(), SEED).expect("the options are in range");
+    session.prompt(PROMPT).expect("the prompt fits");
+    let mut logits: Vec<u32> = bits(session.logits()).collect();
+    let mut text = PROMPT.to_owned();
+    let mut generate = session.generate(&mut sampler);
+    for _ in 0..TOKENS {
+        let Some(generated) = generate.next() else { break };
+        text += &generated.to_string();
+        logits.extend(bits(generate.session().logits()));
+    }
+    text += &generate.flush().to_string();
+    text.push('\n');
+    Story { text: text.into_bytes(), logits }
+}
+
+fn bits(logits: &[f32]) -> impl Iterator<Item = u32> {
+    logits.iter().map(|logit| logit.to_bits())
+}
+
+/// Puts a model into firmware; gives the firmware's path.
+fn firmware(board: Board, file: &[u8], name: &str) -> PathBuf {
+    let name = format!("{name}-{}", board.target);
+    let model = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.smidgen"));
+    std::fs::write(&model, file).expect("the temporary directory can be written");
+    let _building = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    board::build(board, &model, &name)
+        .unwrap_or_else(|errors| panic!("the firmware did not build:\n{errors}"))
+}
+
+/// Tells the story on the board.
+fn tell_there(board: Board, file: &[u8], name: &str) -> Story {
+    let firmware = firmware(board, file, name);
+    let dump = firmware.with_extension("logits");
+    let dump_name = dump.to_str().expect("the target directory's name is UTF-8");
+    assert!(!dump_name.contains(' '), "{dump_name}: the firmware's command line can't take spaces here");
+    let arguments =
+        format!("tokens={TOKENS} temperature=0.8 top_p=0.9 seed={SEED} dump={dump_name} prompt={PROMPT}");
+    let outcome = board::run(board, &firmware, &arguments);
+    assert!(outcome.status.success(), "{board:?} failed: {}", outcome.stderr);
+    let bytes = std::fs::read(&dump).expect("the firmware dumped its logits");
+    let (words, rest) = bytes.as_chunks::<4>();
+    assert!(rest.is_empty(), "the dump ends in the middle of a number");
+
+    // The report is what the README's figures come from: it must be about this very run.
+    assert_eq!(outcome.figure("flash_model_bytes"), file.len() as u64);
+    assert_eq!(outcome.figure("tokens"), TOKENS as u64);
+    assert!(outcome.figure("flash_bytes") > outcome.figure("flash_model_bytes") + 10_000);
+    assert!(outcome.figure("ram_static_bytes") >= outcome.figure("ram_session_bytes"));
+    assert!((200..16_384).contains(&outcome.figure("ram_stack_bytes")), "{}", outcome.stderr);
+    assert!(outcome.figure("token_instructions_mean") > 10_000, "{}", outcome.stderr);
+    Story { text: outcome.stdout, logits: words.iter().map(|&word| u32::from_le_bytes(word)).collect() }
+}
+
+/// The whole promise, for one model on one board.
+fn same_here_and_there(board: Board, name: &str, file: &[u8], vocab_size: usize) {
+    if !board::available(board) {
+        return;
+    }
+    let here = tell_here(file);
+    assert_eq!(here.logits.len(), (TOKENS + 1) * vocab_size);
+    let there = tell_there(board, file, name);
+    assert_eq!(there.logits.len(), here.logits.len());
+    let differing = here.logits.iter().zip(&there.logits).enumerate().find(|(_, (a, b))| a != b);
+    if let Some((at, (a, b))) = differing {
+        let (step, token) = (at / vocab_size, at % vocab_size);
+        panic!("{name}: step {step}, token {token}: {a:#010x} here, {b:#010x} on {}", board.target);
+    }
+    assert_eq!(String::from_utf8_lossy(&there.text), String::from_utf8_lossy(&here.text));
+}
+
+fn random_model(board: Board, name: &str, config: Config, dtype: DType, kv_type: KvType) {
+    let file = models::file(config, dtype, kv_type);
+    same_here_and_there(board, name, &file, config.vocab_size as usize);
+}
+
+#[test]
+fn llama_q8_on_a_cortex_m4f() {
+    random_model(M4F, "llama-q8", models::LLAMA, DType::Q8, KvType::Q8);
+}
+
+#[test]
+fn llama_q8_on_a_cortex_m3_without_fpu() {
+    random_model(M3, "llama-q8", models::LLAMA, DType::Q8, KvType::Q8);
+}
+
+#[test]
+fn llama_q8_in_the_instructions_of_a_cortex_m0() {
+    random_model(M0, "llama-q8", models::LLAMA, DType::Q8, KvType::Q8);
+}
+
+#[test]
+fn llama_f32_on_a_cortex_m4f() {
+    random_model(M4F, "llama-f32", models::LLAMA, DType::F32, KvType::F32);
+}
+
+#[test]
+fn gpt2_q4_on_a_cortex_m4f() {
+    random_model(M4F, "gpt2-q4", models::GPT2, DType::Q4, KvType::Q8);
+}
+
+#[test]
+fn gpt2_f16_with_f32_cache_on_a_cortex_m3() {
+    random_model(M3, "gpt2-f16", models::GPT2, DType::F16, KvType::F32);
+}
+
+#[test]
+fn the_clock_counts_instructions() {
+    if !board::available(M4F) {
+        return;
+    }
+    let file = models::file(models::LLAMA, DType::Q8, KvType::Q8);
+    let outcome = board::run(M4F, &firmware(M4F, &file, "timer"), "mode=timer");
+    assert!(outcome.status.success(), "{}", outcome.stderr);
+    let text = String::from_utf8(outcome.stdout).expect("text");
+    let counted: u64 = text.trim().strip_prefix("instructions ").and_then(|n| n.parse().ok()).expect(&text);
+    // 2,000,000 in the loop; the clock's resolution is 40, and reading it takes a few.
+    assert!((2_000_000..=2_000_080).contains(&counted), "{counted}");
+}
+
+#[test]
+fn a_panic_a_fault_and_a_stack_overflow_fail_the_program() {
+    if !board::available(M4F) {
+        return;
+    }
+    let file = models::file(models::LLAMA, DType::Q8, KvType::Q8);
+    let firmware = firmware(M4F, &file, "faults");
+    for (mode, words) in [("panic", "asked to"), ("fault", "hard fault at 0x"), ("overflow", "")] {
+        let outcome = board::run(M4F, &firmware, &format!("mode={mode}"));
+        assert!(!outcome.status.success(), "{mode} ended in success: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(words), "{mode}: {}", outcome.stderr);
+    }
+    for (arguments, words) in [
+        ("tokens=ten", "the value of tokens"),
+        ("tokens=1 frobnicate=1", "not a known key=value"),
+        ("temperature=9", "temperature is out of range"),
+        ("dump=/nowhere/at/all", "could not create"),
+    ] {
+        let outcome = board::run(M4F, &firmware, arguments);
+        assert!(!outcome.status.success(), "{arguments} ended in success");
+        assert!(outcome.stderr.contains(words), "{arguments}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn what_is_no_model_or_does_not_fit_the_chip_does_not_build() {
+    if !board::available(M4F) {
+        return;
+    }
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let _building = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let refused = |name: &str, bytes: &[u8]| {
+        let path = directory.join(name);
+        std::fs::write(&path, bytes).expect("the temporary directory can be written");
+        board::build(M4F, &path, "refused").expect_err("it must not build")
+    };
+    let errors = refused("junk.smidgen", &[b'x'; 4096]);
+    assert!(errors.contains("not a model file"), "{errors}");
+
+    // A cache of 4,096 positions would be larger than the chip's RAM.
+    let config = Config { n_layers: 12, context_len: 4096, ..models::LLAMA };
+    let file = models::file(config, DType::Q4, KvType::F32);
+    let path = directory.join("large.smidgen");
+    std::fs::write(&path, file).expect("the temporary directory can be written");
+    let errors = board::build_with(M4F, &path, "refused", &[("SMIDGEN_CONTEXT", "4096")])
+        .expect_err("it must not link");
+    assert!(errors.contains("RAM"), "{errors}");
+
+    let errors = board::build(M4F, &directory.join("missing.smidgen"), "refused").expect_err("no such file");
+    assert!(errors.contains("missing.smidgen"), "{errors}");
+}
