@@ -7,5 +7,7 @@ pub mod data;
 pub mod gemm;
 pub mod layers;
 pub mod model;
+pub mod optimizer;
 pub mod parallel;
 pub mod rng;
+pub mod schedule;

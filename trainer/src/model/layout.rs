@@ -78,6 +78,17 @@ impl ParamLayout {
     }
 }
 
+impl FromIterator<(String, Vec<usize>)> for ParamLayout {
+    /// Lays out tensors of these names and shapes one after the other.
+    fn from_iter<I: IntoIterator<Item = (String, Vec<usize>)>>(params: I) -> Self {
+        let mut layout = Self::default();
+        for (name, shape) in params {
+            layout.push(name, &shape);
+        }
+        layout
+    }
+}
+
 /// A part of the arena.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
