@@ -46,7 +46,7 @@ pub fn to_json(spec: &TokenizerSpec) -> Result<String, TokenizerFileError> {
         added_tokens: added_tokens(spec, &names),
         normalizer: normalizer(spec),
         pre_tokenizer,
-        post_processor: post_processor(spec, &name_of),
+        post_processor: post_processor(spec, name_of),
         decoder: decoder(spec, byte_level),
         model: Model {
             r#type: "BPE",
