@@ -11,3 +11,4 @@ pub mod optimizer;
 pub mod parallel;
 pub mod rng;
 pub mod schedule;
+pub mod stories;
