@@ -3,10 +3,9 @@
 use crate::config::{Architecture, Config};
 use crate::format::{BLOCK, GROUP, KvType, Role};
 use crate::kernels::attention::{self, HeadCacheQ8, Scratch};
-use crate::kernels::{Activations, Level, elementwise, matmul};
+use crate::kernels::{self, Activations, Level, matmul};
 use crate::memory::{Layout, State, heads_per_scale};
 use crate::model::Model;
-use crate::quant::quantize_activations;
 use crate::tensor::Matrix;
 use crate::workers::{Disjoint, Workers, share};
 
@@ -39,14 +38,14 @@ impl Pass<'_> {
     /// The logits behind one of the block's tokens, `[vocab_size]`.
     pub(crate) fn logits(&self, index: usize, state: &mut State<'_>) {
         let dim = self.model.config().dim as usize;
-        let State { residual, normed, quants, scales, logits, .. } = state;
+        let State { residual, normed, quants, scales, sums, logits, .. } = state;
         let residual = part(residual, index * dim, dim);
         let normed = &mut normed[..dim];
         self.norm(0, Role::FinalNorm, Role::FinalNormBias, residual, normed);
         let logits = &mut logits[..self.model.config().vocab_size as usize];
         let head = self.model.tensor(0, Role::Head).or(self.model.tensor(0, Role::Embedding));
         let Some(head) = head else { return };
-        let input = quantize(1, normed, dim, head.dtype().is_quantized(), quants, scales);
+        let input = self.quantize(1, normed, dim, head.dtype().is_quantized(), (quants, scales, sums));
         self.product([(Some(head), None, logits)], &input);
     }
 
@@ -63,7 +62,7 @@ impl Pass<'_> {
             }
             if let Some(positions) = &positions {
                 positions.row(self.position + i, scratch);
-                elementwise::add(scratch, x);
+                kernels::add(self.level, scratch, x);
             }
         }
     }
@@ -90,14 +89,14 @@ impl Pass<'_> {
         let n = self.n;
         self.norm_block(layer, Role::AttnNorm, Role::AttnNormBias, state);
 
-        let State { residual, normed, hidden, quants, scales, .. } = state;
+        let State { residual, normed, hidden, quants, scales, sums, .. } = state;
         let (q, rest) = hidden.split_at_mut(n * q_dim);
         let (k, rest) = rest.split_at_mut(n * kv_dim);
         let (v, rest) = rest.split_at_mut(n * kv_dim);
         let (attended, _) = rest.split_at_mut(n * q_dim);
         let matrices = [Role::Q, Role::K, Role::V].map(|role| self.model.tensor(layer, role));
         let biases = [Role::QBias, Role::KBias, Role::VBias].map(|role| self.model.vector(layer, role));
-        let input = quantize(n, normed, dim, any_quantized(&matrices), quants, scales);
+        let input = self.quantize(n, normed, dim, any_quantized(&matrices), (quants, scales, sums));
         let [mq, mk, mv] = matrices;
         let [bq, bk, bv] = biases;
         self.product([(mq, bq, &mut *q), (mk, bk, &mut *k), (mv, bv, &mut *v)], &input);
@@ -144,9 +143,9 @@ impl Pass<'_> {
 
         let output = self.model.tensor(layer, Role::O);
         let bias = self.model.vector(layer, Role::OBias);
-        let input = quantize(n, attended, q_dim, any_quantized(&[output]), quants, scales);
+        let input = self.quantize(n, attended, q_dim, any_quantized(&[output]), (quants, scales, sums));
         self.product([(output, bias, &mut normed[..n * dim])], &input);
-        elementwise::add(&normed[..n * dim], residual);
+        kernels::add(self.level, &normed[..n * dim], residual);
     }
 
     /// `residual += Down(activation(Gate, Up of norm(residual)))`.
@@ -154,30 +153,30 @@ impl Pass<'_> {
         let config = self.model.config();
         let (n, dim, ffn_dim) = (self.n, config.dim as usize, config.ffn_dim as usize);
         self.norm_block(layer, Role::FfnNorm, Role::FfnNormBias, state);
-        let State { residual, normed, hidden, quants, scales, .. } = state;
+        let State { residual, normed, hidden, quants, scales, sums, .. } = state;
         let (up, rest) = hidden.split_at_mut(n * ffn_dim);
         let (gate, _) = rest.split_at_mut(n * ffn_dim);
         let matrices = [Role::Up, Role::Gate].map(|role| self.model.tensor(layer, role));
         let biases = [Role::UpBias, Role::GateBias].map(|role| self.model.vector(layer, role));
-        let input = quantize(n, normed, dim, any_quantized(&matrices), quants, scales);
+        let input = self.quantize(n, normed, dim, any_quantized(&matrices), (quants, scales, sums));
         let inner = match config.architecture {
             Architecture::Gpt2 => {
                 self.product([(matrices[0], biases[0], &mut *up)], &input);
-                elementwise::gelu_all(up);
+                kernels::gelu_all(self.level, up);
                 up
             }
             Architecture::Llama => {
                 let products = [(matrices[0], biases[0], &mut *up), (matrices[1], biases[1], &mut *gate)];
                 self.product(products, &input);
-                elementwise::silu_mul(gate, up);
+                kernels::silu_mul(self.level, gate, up);
                 gate
             }
         };
         let down = self.model.tensor(layer, Role::Down);
         let bias = self.model.vector(layer, Role::DownBias);
-        let input = quantize(n, inner, ffn_dim, any_quantized(&[down]), quants, scales);
+        let input = self.quantize(n, inner, ffn_dim, any_quantized(&[down]), (quants, scales, sums));
         self.product([(down, bias, &mut normed[..n * dim])], &input);
-        elementwise::add(&normed[..n * dim], residual);
+        kernels::add(self.level, &normed[..n * dim], residual);
     }
 
     /// One vector through the architecture's norm.
@@ -185,10 +184,10 @@ impl Pass<'_> {
         let config = self.model.config();
         let weight = self.model.vector(layer, weight).unwrap_or(&[]);
         match config.architecture {
-            Architecture::Llama => elementwise::rms_norm(x, weight, config.norm_eps, out),
+            Architecture::Llama => kernels::rms_norm(self.level, x, weight, config.norm_eps, out),
             Architecture::Gpt2 => {
                 let bias = self.model.vector(layer, bias);
-                elementwise::layer_norm(x, weight, bias, config.norm_eps, out);
+                kernels::layer_norm(self.level, x, weight, bias, config.norm_eps, out);
             }
         }
     }
@@ -222,10 +221,31 @@ impl Pass<'_> {
                     let begin = i * matrix.rows;
                     // SAFETY: as above.
                     let out = unsafe { out.part(begin + rows.start..begin + rows.end) };
-                    elementwise::add(bias, out);
+                    kernels::add(self.level, bias, out);
                 }
             }
         });
+    }
+
+    /// `n` vectors of `cols` floats as the right-hand side of a product, with their integers if
+    /// some matrix wants those.
+    fn quantize<'a>(
+        &self,
+        n: usize,
+        values: &'a [f32],
+        cols: usize,
+        wanted: bool,
+        (quants, scales, sums): (&'a mut [i8], &'a mut [f32], &'a mut [i32]),
+    ) -> Activations<'a> {
+        if wanted {
+            let padded = cols.next_multiple_of(GROUP);
+            let rows = quants.chunks_exact_mut(padded).zip(scales.chunks_exact_mut(cols.div_ceil(BLOCK)));
+            let rows = rows.zip(sums.chunks_exact_mut(padded / GROUP)).zip(values.chunks_exact(cols));
+            for (((quants, scales), sums), values) in rows.take(n) {
+                kernels::quantize(self.level, values, quants, scales, sums);
+            }
+        }
+        Activations { n, cols, values, quants, scales, sums }
     }
 }
 
@@ -236,30 +256,6 @@ fn part(slice: &[f32], begin: usize, len: usize) -> &[f32] {
 
 fn any_quantized(matrices: &[Option<Matrix<'_>>]) -> bool {
     matrices.iter().flatten().any(|matrix| matrix.dtype().is_quantized())
-}
-
-/// `n` vectors of `cols` floats as the right-hand side of a product, with their integers if some
-/// matrix wants those.
-fn quantize<'a>(
-    n: usize,
-    values: &'a [f32],
-    cols: usize,
-    wanted: bool,
-    quants: &'a mut [i8],
-    scales: &'a mut [f32],
-) -> Activations<'a> {
-    if wanted {
-        let padded = cols.next_multiple_of(GROUP);
-        let blocks = cols.div_ceil(BLOCK);
-        let rows = quants.chunks_exact_mut(padded).zip(scales.chunks_exact_mut(blocks));
-        for ((quants, scales), values) in rows.zip(values.chunks_exact(cols)).take(n) {
-            let of_block = quants.chunks_mut(BLOCK).zip(values.chunks(BLOCK)).zip(scales);
-            for ((quants, values), scale) in of_block {
-                *scale = quantize_activations(values, quants);
-            }
-        }
-    }
-    Activations { n, cols, values, quants, scales }
 }
 
 /// The cache of all layers, written by several jobs at places of their own.
@@ -294,12 +290,12 @@ impl Heads<'_, '_> {
     /// Norm (where there is one) and rotation of one head of one token.
     fn prepare(&self, head: &mut [f32], norm: Option<&[f32]>, token: usize) {
         if let Some(weight) = norm {
-            elementwise::rms_norm_in_place(head, weight, self.config.norm_eps);
+            kernels::rms_norm_in_place(self.pass.level, head, weight, self.config.norm_eps);
         }
         if self.config.architecture == Architecture::Llama {
             let row = part(self.rotary, token * head.len(), head.len());
             let (cos, sin) = row.split_at(row.len() / 2);
-            elementwise::rotate(head, cos, sin);
+            kernels::rotate(self.pass.level, head, cos, sin);
         }
     }
 
@@ -384,9 +380,17 @@ impl Heads<'_, '_> {
                     let out = unsafe { self.attended.part(at..at + head_dim) };
                     self.prepare(q, self.norms[0], token);
                     if quantized {
-                        attention::attend_q8(q, &cache, len, scratch, out);
+                        kernels::attend_q8(self.pass.level, q, &cache, len, scratch, out);
                     } else {
-                        attention::attend_f32(q, keys_f32, values_f32, len, scratch.scores, out);
+                        kernels::attend_f32(
+                            self.pass.level,
+                            q,
+                            keys_f32,
+                            values_f32,
+                            len,
+                            scratch.scores,
+                            out,
+                        );
                     }
                 }
             }

@@ -115,6 +115,8 @@ pub struct Layout {
     pub quants: usize,
     /// f32 of their scales.
     pub scales: usize,
+    /// i32 of sums of 32 quantized activations.
+    pub sums: usize,
     /// f32 of cosines and sines: `[block, head_dim]`.
     pub rotary: usize,
     /// f32 of attention scores: `[workers, positions]`.
@@ -200,6 +202,7 @@ impl Layout {
             hidden: size!(block, hidden),
             quants: size!(block, widest.next_multiple_of(GROUP)),
             scales: size!(block, widest.div_ceil(BLOCK)),
+            sums: size!(block, widest.div_ceil(GROUP)),
             rotary: size!(block, head_dim),
             scores: size!(workers, positions),
             weights: size!(workers, positions),
@@ -220,6 +223,7 @@ impl Layout {
             size!(layout.hidden, 4),
             size!(layout.quants, 1),
             size!(layout.scales, 4),
+            size!(layout.sums, 4),
             size!(layout.rotary, 4),
             size!(layout.scores, 4),
             size!(layout.weights, 2),
@@ -261,6 +265,7 @@ pub(crate) struct State<'m> {
     pub(crate) hidden: &'m mut [f32],
     pub(crate) quants: &'m mut [i8],
     pub(crate) scales: &'m mut [f32],
+    pub(crate) sums: &'m mut [i32],
     pub(crate) rotary: &'m mut [f32],
     pub(crate) scores: &'m mut [f32],
     pub(crate) weights: &'m mut [i16],
@@ -290,6 +295,7 @@ impl<'m> State<'m> {
             hidden: carver.take(layout.hidden),
             quants: carver.take(layout.quants),
             scales: carver.take(layout.scales),
+            sums: carver.take(layout.sums),
             rotary: carver.take(layout.rotary),
             scores: carver.take(layout.scores),
             weights: carver.take(layout.weights),
@@ -305,6 +311,7 @@ trait Number: Copy {}
 impl Number for i8 {}
 impl Number for i16 {}
 impl Number for u16 {}
+impl Number for i32 {}
 impl Number for u32 {}
 impl Number for f32 {}
 

@@ -41,7 +41,7 @@ pub const TINY: f32 = 1e-30;
 
 /// The largest magnitude, compared as integers: no float comparisons, NaN counts as larger than
 /// infinity.
-#[inline]
+#[inline(always)]
 pub fn max_magnitude_bits(values: &[f32]) -> u32 {
     let mut max = 0;
     for value in values {
@@ -55,7 +55,7 @@ pub fn max_magnitude_bits(values: &[f32]) -> u32 {
 
 /// The scale that a block of this largest magnitude gets, and its inverse: `(max / 127, 127 / max)`.
 /// A block that is zero, nearly zero, infinite or not a number gets zeros or NaN: `(0, 0)` or `(NaN, 0)`.
-#[inline]
+#[inline(always)]
 pub fn activation_scale(max_bits: u32) -> (f32, f32) {
     let max = f32::from_bits(max_bits);
     if max_bits >= 0x7F80_0000 {
@@ -69,6 +69,7 @@ pub fn activation_scale(max_bits: u32) -> (f32, f32) {
 
 /// Quantizes at most [`BLOCK`] activations to i8 and returns their scale. `quants` may be longer
 /// than `values`: the rest becomes zero.
+#[inline(always)]
 pub fn quantize_activations(values: &[f32], quants: &mut [i8]) -> f32 {
     let (scale, inverse) = activation_scale(max_magnitude_bits(values));
     let (body, rest) = quants.split_at_mut(values.len().min(quants.len()));

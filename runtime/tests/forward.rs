@@ -157,7 +157,7 @@ fn run(
 
 fn serial(test: &TestModel, tokens: &[u32], kv_type: KvType) -> Vec<u32> {
     let options = SessionOptions { kv_type: Some(kv_type), ..SessionOptions::new(tokens.len()) };
-    run(test, tokens, options, Level::Scalar, &Serial)
+    run(test, tokens, options, Level::SCALAR, &Serial)
 }
 
 /// Root-mean-square of the difference over that of the reference.
@@ -206,7 +206,7 @@ fn every_cut_level_and_thread_count_gives_the_same_bits() {
             let test = model(config, dtype, true, 3);
             let tokens = tokens(&config, 21);
             let want = serial(&test, &tokens, kv_type);
-            for &level in Level::available() {
+            for level in Level::available() {
                 for prompt_block in [1, 2, 5, 16, 64] {
                     for workers in [&Serial as &dyn Workers, &pools[0], &pools[1]] {
                         let options = SessionOptions {

@@ -75,16 +75,26 @@ pub struct Scratch<'a> {
     pub query: &'a mut [i8],
 }
 
+/// The two integer products of attention, which every level computes in its own order. Both write
+/// integers as the bits of floats: the places are reused for what follows.
+pub trait Products {
+    /// For each position the inner product of its key with the query (as long as a padded head).
+    fn key_dots(keys: &[i8], query: &[i8], out: &mut [f32]);
+
+    /// For each of a head's numbers the sum over positions of weight · value, modulo 2³². Weights
+    /// are not negative, and as many as there are positions rounded up to a multiple of four.
+    fn mix(values: &[i8], weights: &[i16], out: &mut [f32]);
+}
+
 /// Attention of one query over the first `len` positions of an 8-bit cache.
 #[inline(always)]
-pub fn attend_q8(
+pub fn attend_q8<P: Products>(
     query: &[f32],
     cache: &HeadCacheQ8<'_>,
     len: usize,
     scratch: &mut Scratch<'_>,
     out: &mut [f32],
 ) {
-    let padded = query.len().next_multiple_of(4);
     let (scale, inverse) = activation_scale(max_magnitude_bits(query));
     scratch.query.fill(0);
     if inverse != 0.0 {
@@ -95,26 +105,20 @@ pub fn attend_q8(
     let scale = scale * (1.0 / libm::sqrtf(query.len() as f32));
 
     // Scores: exact integers, times both scales.
-    let scores = &mut scratch.scores[..len];
-    let quads = scores.chunks_mut(QUAD).zip(cache.keys.chunks_exact(QUAD * padded));
-    for ((scores, keys), scales) in quads.zip(cache.key_scales.chunks(QUAD)) {
-        let mut dots = [0_i32; QUAD];
-        for (keys, query) in keys.chunks_exact(4 * QUAD).zip(scratch.query.chunks_exact(4)) {
-            for (dot, keys) in dots.iter_mut().zip(keys.chunks_exact(4)) {
-                for (k, q) in keys.iter().zip(query) {
-                    *dot += i32::from(*k) * i32::from(*q);
-                }
-            }
-        }
-        for ((score, dot), &key_scale) in scores.iter_mut().zip(dots).zip(scales) {
-            *score = dot as f32 * (scale * bf16_to_f32(key_scale));
-        }
+    let Some(scores) = scratch.scores.get_mut(..len) else { return };
+    P::key_dots(cache.keys, scratch.query, scores);
+    for (score, &key_scale) in scores.iter_mut().zip(cache.key_scales) {
+        *score = score.to_bits() as i32 as f32 * (scale * bf16_to_f32(key_scale));
     }
 
     let sum = exponentials(scores);
     // Fold each value's scale into its probability, then round once to 16 bits.
-    let value_scales = &cache.value_scales[..len];
-    let max_scale = bf16_to_f32(value_scales.iter().copied().max().unwrap_or(0));
+    let value_scales = cache.value_scales.get(..len).unwrap_or(&[]);
+    let mut max_scale = 0;
+    for &scale in value_scales {
+        max_scale = max_scale.max(scale);
+    }
+    let max_scale = bf16_to_f32(max_scale);
     if max_scale == 0.0 {
         out.fill(0.0);
         return;
@@ -128,15 +132,9 @@ pub fn attend_q8(
         *weight = to_weight(*p * (bf16_to_f32(scale) * factor));
     }
     let unit = 1.0 / (factor * sum);
-    for (i, out) in out.iter_mut().enumerate() {
-        let mut exact = 0_i32;
-        let quads = cache.values.chunks_exact(QUAD * query.len());
-        for (values, weights) in quads.zip(weights.chunks_exact(QUAD)) {
-            for (v, w) in values[i * QUAD..i * QUAD + QUAD].iter().zip(weights) {
-                exact = exact.wrapping_add(i32::from(*v) * i32::from(*w));
-            }
-        }
-        *out = exact as f32 * unit;
+    P::mix(cache.values, weights, out);
+    for out in out {
+        *out = out.to_bits() as i32 as f32 * unit;
     }
 }
 

@@ -1,6 +1,8 @@
 //! Norms, rotations and activations over one vector: the one definition for all levels.
 
+use crate::format::{BLOCK, GROUP};
 use crate::math::{gelu, silu, sum_of};
+use crate::quant::quantize_activations;
 
 /// `out = x / √(mean(x²) + eps) · weight`, each x multiplied by the root's inverse first.
 #[inline(always)]
@@ -70,5 +72,18 @@ pub fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
         let (a, b) = (*low, *high);
         *low = a * cos - b * sin;
         *high = b * cos + a * sin;
+    }
+}
+
+/// One vector of activations as integers: a scale for each 256 columns, a sum for each 32.
+/// `quants` is padded to a multiple of 32 columns.
+#[inline(always)]
+pub fn quantize(values: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
+    let of_block = quants.chunks_mut(BLOCK).zip(values.chunks(BLOCK)).zip(scales);
+    for ((quants, values), scale) in of_block {
+        *scale = quantize_activations(values, quants);
+    }
+    for (sum, quants) in sums.iter_mut().zip(quants.chunks_exact(GROUP)) {
+        *sum = quants.iter().map(|&quant| i32::from(quant)).sum();
     }
 }

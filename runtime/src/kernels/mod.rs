@@ -1,7 +1,16 @@
 //! The arithmetic. [`scalar`] is its definition; every other level must equal it to the bit.
+//!
+//! Each level is one file with the same functions. Products differ, because integers may be
+//! added in any order; everything in floats is one piece of code ([`elementwise`],
+//! [`attention`], [`crate::math`]) that every level compiles for its own instructions.
 
 pub mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 pub mod elementwise;
+mod level;
 pub mod scalar;
 
 use core::ops::Range;
@@ -9,41 +18,9 @@ use core::ops::Range;
 use crate::tensor::{Matrix, Weights};
 use crate::workers::Disjoint;
 
-/// Which instructions the kernels use. All levels give the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Level {
-    /// Plain code: the definition of the arithmetic.
-    #[default]
-    Scalar,
-}
-
-impl Level {
-    /// The best level of the CPU this runs on.
-    pub fn detect() -> Self {
-        Self::Scalar
-    }
-
-    /// The level of this name, if this CPU has it.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "scalar" => Some(Self::Scalar),
-            _ => None,
-        }
-    }
-
-    /// Its name on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Scalar => "scalar",
-        }
-    }
-
-    /// Every level that this CPU has, the definition first.
-    pub fn available() -> &'static [Level] {
-        &[Self::Scalar]
-    }
-}
+use attention::{HeadCacheQ8, Scratch};
+use level::Kind;
+pub use level::Level;
 
 /// The right-hand side of a product: `n` vectors of `cols` activations, as floats and, if the
 /// matrix is quantized, as integers.
@@ -55,22 +32,41 @@ pub struct Activations<'a> {
     pub cols: usize,
     /// `[n, cols]`.
     pub values: &'a [f32],
-    /// `[n, padded_cols]`, zero past `cols`.
+    /// `[n, padded_cols]`, zero past `cols`; −127 to 127.
     pub quants: &'a [i8],
     /// `[n, blocks]`.
     pub scales: &'a [f32],
+    /// Sums of each group's integers, `[n, groups]`: levels whose multiplier takes one unsigned
+    /// side shift the weights and take the shift back by these.
+    pub sums: &'a [i32],
+}
+
+/// One vector's integers.
+#[derive(Clone, Copy, Debug)]
+pub struct Quantized<'a> {
+    /// `[padded_cols]`.
+    pub quants: &'a [i8],
+    /// `[blocks]`.
+    pub scales: &'a [f32],
+    /// `[groups]`.
+    pub sums: &'a [i32],
 }
 
 impl<'a> Activations<'a> {
-    /// One vector's integers and scales, for a matrix of `padded_cols` columns.
-    pub(crate) fn quantized(&self, index: usize, padded_cols: usize) -> (&'a [i8], &'a [f32]) {
-        let blocks = padded_cols.div_ceil(crate::format::BLOCK);
-        let quants = self.quants.get(index * padded_cols..(index + 1) * padded_cols);
-        let scales = self.scales.get(index * blocks..(index + 1) * blocks);
-        (quants.unwrap_or(&[]), scales.unwrap_or(&[]))
+    /// One vector's integers, for a matrix of `padded_cols` columns.
+    #[inline]
+    pub(crate) fn quantized(&self, index: usize, padded_cols: usize) -> Quantized<'a> {
+        let (groups, blocks) =
+            (padded_cols / crate::format::GROUP, padded_cols.div_ceil(crate::format::BLOCK));
+        Quantized {
+            quants: self.quants.get(index * padded_cols..(index + 1) * padded_cols).unwrap_or(&[]),
+            scales: self.scales.get(index * blocks..(index + 1) * blocks).unwrap_or(&[]),
+            sums: self.sums.get(index * groups..(index + 1) * groups).unwrap_or(&[]),
+        }
     }
 
     /// One vector's floats.
+    #[inline]
     pub(crate) fn vector(&self, index: usize) -> &'a [f32] {
         self.values.get(index * self.cols..(index + 1) * self.cols).unwrap_or(&[])
     }
@@ -89,22 +85,130 @@ pub(crate) unsafe fn matmul(
     out: &Disjoint<'_, f32>,
     stride: usize,
 ) {
-    let Level::Scalar = level;
-    for i in 0..input.n {
-        // SAFETY: these places are this caller's alone (this function's contract), and the
-        // slice is gone before the next one is made.
-        let out = unsafe { out.part(i * stride + rows.start..i * stride + rows.end) };
-        match matrix.weights {
-            Weights::F32(all) => scalar::matvec_f32(all, input.vector(i), rows.start, out),
-            Weights::F16(all) => scalar::matvec_f16(all, input.vector(i), rows.start, out),
-            Weights::Q8(planes) => {
-                let (quants, scales) = input.quantized(i, planes.padded_cols);
-                scalar::matvec_q8(&planes, quants, scales, rows.start, out);
-            }
-            Weights::Q4(planes) => {
-                let (quants, scales) = input.quantized(i, planes.padded_cols);
-                scalar::matvec_q4(&planes, quants, scales, rows.start, out);
+    match (level.kind(), &matrix.weights) {
+        // SAFETY (all): the level's existence proves that the CPU has its instructions; the
+        // places of `out` are this caller's alone (this function's contract).
+        #[cfg(target_arch = "x86_64")]
+        (Kind::Avx512, Weights::Q8(planes)) => unsafe {
+            avx512::matmul_quantized::<8>(planes, input, rows, out, stride);
+        },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        (Kind::Avx512, Weights::Q4(planes)) => unsafe {
+            avx512::matmul_quantized::<4>(planes, input, rows, out, stride);
+        },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        (Kind::Avx2, Weights::Q8(planes)) => unsafe {
+            avx2::matmul_quantized::<8>(planes, input, rows, out, stride);
+        },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        (Kind::Avx2, Weights::Q4(planes)) => unsafe {
+            avx2::matmul_quantized::<4>(planes, input, rows, out, stride);
+        },
+        _ => {
+            for i in 0..input.n {
+                // SAFETY: as above, and the slice is gone before the next one is made.
+                let out = unsafe { out.part(i * stride + rows.start..i * stride + rows.end) };
+                match &matrix.weights {
+                    Weights::F32(all) => matvec_f32(level, all, input.vector(i), rows.start, out),
+                    Weights::F16(all) => matvec_f16(level, all, input.vector(i), rows.start, out),
+                    Weights::Q8(planes) => {
+                        let x = input.quantized(i, planes.padded_cols);
+                        scalar::matvec_q8(planes, &x, rows.start, out);
+                    }
+                    Weights::Q4(planes) => {
+                        let x = input.quantized(i, planes.padded_cols);
+                        scalar::matvec_q4(planes, &x, rows.start, out);
+                    }
+                }
             }
         }
+    }
+}
+
+/// Functions that are the same code on every level: each is compiled once for each level's
+/// instructions, and the dispatcher takes the level's.
+macro_rules! for_every_level {
+    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)? = $definition:path;)*) => {
+        $(
+            $(#[$doc])*
+            #[allow(clippy::too_many_arguments)]
+            pub(crate) fn $name(level: Level, $($arg: $type),*) $(-> $ret)? {
+                match level.kind() {
+                    // SAFETY: the level's existence proves that the CPU has its instructions.
+                    #[cfg(target_arch = "x86_64")]
+                    Kind::Avx512 => unsafe { for_avx512::$name($($arg),*) },
+                    #[cfg(target_arch = "x86_64")]
+                    // SAFETY: as above.
+                    Kind::Avx2 => unsafe { for_avx2::$name($($arg),*) },
+                    Kind::Scalar => $definition($($arg),*),
+                }
+            }
+        )*
+        #[cfg(target_arch = "x86_64")]
+        mod for_avx512 {
+            use super::*;
+            $(
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+                #[allow(clippy::too_many_arguments)]
+                pub(super) fn $name($($arg: $type),*) $(-> $ret)? { $definition($($arg),*) }
+            )*
+        }
+        #[cfg(target_arch = "x86_64")]
+        mod for_avx2 {
+            use super::*;
+            $(
+                #[target_feature(enable = "avx2")]
+                #[allow(clippy::too_many_arguments)]
+                pub(super) fn $name($($arg: $type),*) $(-> $ret)? { $definition($($arg),*) }
+            )*
+        }
+    };
+}
+
+for_every_level! {
+    /// [`scalar::matvec_f32`].
+    fn matvec_f32(weights: &[f32], x: &[f32], first_row: usize, out: &mut [f32]) = scalar::matvec_f32;
+    /// [`scalar::matvec_f16`].
+    fn matvec_f16(weights: &[u16], x: &[f32], first_row: usize, out: &mut [f32]) = scalar::matvec_f16;
+    /// [`elementwise::rms_norm`].
+    fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) = elementwise::rms_norm;
+    /// [`elementwise::rms_norm_in_place`].
+    fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) = elementwise::rms_norm_in_place;
+    /// [`elementwise::layer_norm`].
+    fn layer_norm(x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, out: &mut [f32]) = elementwise::layer_norm;
+    /// [`elementwise::add`].
+    fn add(x: &[f32], out: &mut [f32]) = elementwise::add;
+    /// [`elementwise::silu_mul`].
+    fn silu_mul(gate: &mut [f32], up: &[f32]) = elementwise::silu_mul;
+    /// [`elementwise::gelu_all`].
+    fn gelu_all(x: &mut [f32]) = elementwise::gelu_all;
+    /// [`elementwise::rotate`].
+    fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) = elementwise::rotate;
+    /// [`elementwise::quantize`].
+    fn quantize(values: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [i32]) = elementwise::quantize;
+    /// [`attention::attend_f32`].
+    fn attend_f32(query: &[f32], keys: &[f32], values: &[f32], len: usize, scores: &mut [f32], out: &mut [f32]) = attention::attend_f32;
+}
+
+/// [`attention::attend_q8`] with the level's integer products.
+pub(crate) fn attend_q8(
+    level: Level,
+    query: &[f32],
+    cache: &HeadCacheQ8<'_>,
+    len: usize,
+    scratch: &mut Scratch<'_>,
+    out: &mut [f32],
+) {
+    match level.kind() {
+        // SAFETY: the level's existence proves that the CPU has its instructions.
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512 => unsafe { avx512::attend_q8(query, cache, len, scratch, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Kind::Avx2 => unsafe { avx2::attend_q8(query, cache, len, scratch, out) },
+        Kind::Scalar => attention::attend_q8::<scalar::Scalar>(query, cache, len, scratch, out),
     }
 }

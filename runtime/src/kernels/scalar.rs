@@ -5,7 +5,11 @@ use crate::math;
 use crate::quant::{bf16_to_f32, f16_to_f32};
 use crate::tensor::Planes;
 
+use super::Quantized;
+use super::attention::Products;
+
 /// `out[r] = weights[first_row + r] · x`, the product of element i in running sum i mod 8.
+#[inline(always)]
 pub fn matvec_f32(weights: &[f32], x: &[f32], first_row: usize, out: &mut [f32]) {
     for (r, out) in out.iter_mut().enumerate() {
         let begin = (first_row + r) * x.len();
@@ -14,6 +18,7 @@ pub fn matvec_f32(weights: &[f32], x: &[f32], first_row: usize, out: &mut [f32])
 }
 
 /// The same with weights in IEEE binary16, each made f32 (exactly) before it is multiplied.
+#[inline(always)]
 pub fn matvec_f16(weights: &[u16], x: &[f32], first_row: usize, out: &mut [f32]) {
     for (r, out) in out.iter_mut().enumerate() {
         let begin = (first_row + r) * x.len();
@@ -60,8 +65,7 @@ fn dot_chunk_q4(weights: &[u8], x: &[i8]) -> i32 {
 #[inline(always)]
 fn matvec_quantized<const COLS: usize>(
     planes: &Planes<'_>,
-    x: &[i8],
-    x_scales: &[f32],
+    x: &Quantized<'_>,
     first_row: usize,
     out: &mut [f32],
     dot_chunk: impl Fn(&[u8], &[i8]) -> i32,
@@ -76,7 +80,7 @@ fn matvec_quantized<const COLS: usize>(
         let scales = planes.scales.get(quad * blocks * QUAD..).unwrap_or(&[]);
         let mut sums = [0.0_f32; QUAD];
         let per_block = BLOCK / GROUP;
-        let of_block = x.chunks(BLOCK).zip(x_scales).zip(scales.chunks_exact(QUAD));
+        let of_block = x.quants.chunks(BLOCK).zip(x.scales).zip(scales.chunks_exact(QUAD));
         let weights = quants.chunks(per_block * group_bytes).zip(multipliers.chunks(per_block * QUAD));
         for (((x, x_scale), scales), (quants, multipliers)) in of_block.zip(weights) {
             let mut exact = [0_i32; QUAD];
@@ -103,11 +107,50 @@ fn matvec_quantized<const COLS: usize>(
 }
 
 /// [`matvec_f32`] for 8-bit weights and activations; `first_row` is a multiple of four.
-pub fn matvec_q8(planes: &Planes<'_>, x: &[i8], x_scales: &[f32], first_row: usize, out: &mut [f32]) {
-    matvec_quantized::<4>(planes, x, x_scales, first_row, out, dot_chunk_q8);
+pub fn matvec_q8(planes: &Planes<'_>, x: &Quantized<'_>, first_row: usize, out: &mut [f32]) {
+    matvec_quantized::<4>(planes, x, first_row, out, dot_chunk_q8);
 }
 
 /// [`matvec_f32`] for 4-bit weights and 8-bit activations; `first_row` is a multiple of four.
-pub fn matvec_q4(planes: &Planes<'_>, x: &[i8], x_scales: &[f32], first_row: usize, out: &mut [f32]) {
-    matvec_quantized::<8>(planes, x, x_scales, first_row, out, dot_chunk_q4);
+pub fn matvec_q4(planes: &Planes<'_>, x: &Quantized<'_>, first_row: usize, out: &mut [f32]) {
+    matvec_quantized::<8>(planes, x, first_row, out, dot_chunk_q4);
+}
+
+/// The definition's integer products of attention.
+#[derive(Clone, Copy, Debug)]
+pub struct Scalar;
+
+impl Products for Scalar {
+    #[inline(always)]
+    fn key_dots(keys: &[i8], query: &[i8], out: &mut [f32]) {
+        let quads = out.chunks_mut(QUAD).zip(keys.chunks_exact(QUAD * query.len()));
+        for (out, keys) in quads {
+            let mut dots = [0_i32; QUAD];
+            for (keys, query) in keys.chunks_exact(4 * QUAD).zip(query.chunks_exact(4)) {
+                for (dot, keys) in dots.iter_mut().zip(keys.chunks_exact(4)) {
+                    for (k, q) in keys.iter().zip(query) {
+                        *dot += i32::from(*k) * i32::from(*q);
+                    }
+                }
+            }
+            for (out, dot) in out.iter_mut().zip(dots) {
+                *out = f32::from_bits(dot as u32);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn mix(values: &[i8], weights: &[i16], out: &mut [f32]) {
+        out.fill(0.0);
+        let quads = values.chunks_exact(QUAD * out.len()).zip(weights.chunks_exact(QUAD));
+        for (values, weights) in quads {
+            for (out, values) in out.iter_mut().zip(values.chunks_exact(QUAD)) {
+                let mut sum = out.to_bits() as i32;
+                for (v, w) in values.iter().zip(weights) {
+                    sum = sum.wrapping_add(i32::from(*v) * i32::from(*w));
+                }
+                *out = f32::from_bits(sum as u32);
+            }
+        }
+    }
 }

@@ -15,6 +15,8 @@ mod error;
 mod owned;
 mod pretokenize;
 mod sentencepiece;
+#[cfg(feature = "alloc")]
+mod spec;
 mod tables;
 #[cfg(all(test, feature = "alloc"))]
 mod tests;
@@ -32,6 +34,8 @@ pub use decode::{Decoder, Piece};
 pub use encode::Special;
 pub use error::{EncodeError, TokenizerError};
 #[cfg(feature = "alloc")]
-pub use owned::{Added, BuildError, OwnedTokenizer, TokenSpec, TokenizerSpec};
+pub use owned::{BuildError, OwnedTokenizer};
 pub use pretokenize::PreTokens;
+#[cfg(feature = "alloc")]
+pub use spec::{Added, TokenSpec, TokenizerSpec};
 pub use view::Tokenizer;

@@ -20,8 +20,10 @@ pub(super) fn supported(data: &TokenizerData<'_>) -> Result<(), TokenizerError> 
         (TokenizerKind::WordPiece, ..) => unsupported("WordPiece"),
         (_, PreTokenizer::Bert, _) => unsupported("BERT's pre-tokenizer outside WordPiece"),
         (_, _, Normalizer::BertUncased) => unsupported("BERT's normalizer outside WordPiece"),
-        (TokenizerKind::SentencePieceBpe, PreTokenizer::None, Normalizer::None | Normalizer::Nfc) => Ok(()),
-        (TokenizerKind::SentencePieceBpe, ..) => unsupported("a pre-tokenizer with SentencePiece"),
+        (TokenizerKind::SentencePieceBpe, PreTokenizer::None, Normalizer::None) => Ok(()),
+        (TokenizerKind::SentencePieceBpe, ..) => {
+            unsupported("a pre-tokenizer or normalizer with SentencePiece")
+        }
         (TokenizerKind::ByteLevelBpe, ..) if data.add_space_prefix => {
             unsupported("a space prefix with byte-level BPE")
         }

@@ -1,0 +1,100 @@
+//! Which instructions to use: a value of [`Level`] proves that the CPU has them.
+
+/// Whether the CPU has a feature: asked of it where there is an operating system, else known
+/// since the program was compiled.
+#[cfg(target_arch = "x86_64")]
+macro_rules! has {
+    ($feature:tt) => {{
+        #[cfg(feature = "std")]
+        let has = std::is_x86_feature_detected!($feature);
+        #[cfg(not(feature = "std"))]
+        let has = cfg!(target_feature = $feature);
+        has
+    }};
+}
+
+/// Which instructions the kernels use. All levels give the same bits. A level that this CPU
+/// lacks can't be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Level(Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// Every level of this architecture, the definition first, the fastest last.
+const ALL: &[Level] = &[
+    Level(Kind::Scalar),
+    #[cfg(target_arch = "x86_64")]
+    Level(Kind::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Level(Kind::Avx512),
+];
+
+impl Level {
+    /// Plain code: the definition of the arithmetic.
+    pub const SCALAR: Self = Self(Kind::Scalar);
+
+    /// The fastest level of the CPU that this runs on. Without an operating system's help
+    /// (feature `std`) it is the one that the program was compiled for.
+    pub fn detect() -> Self {
+        Self::available().last().unwrap_or(Self::SCALAR)
+    }
+
+    /// Every level that this CPU has, the definition first, the fastest last.
+    pub fn available() -> impl Iterator<Item = Self> {
+        ALL.iter().copied().filter(|level| level.is_available())
+    }
+
+    /// The level of this name, if this CPU has it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::available().find(|level| level.name() == name)
+    }
+
+    /// The names of every level of this architecture, whether this CPU has them or not.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        ALL.iter().map(|level| level.name())
+    }
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512",
+        }
+    }
+
+    pub(super) const fn kind(self) -> Kind {
+        self.0
+    }
+
+    fn is_available(self) -> bool {
+        match self.0 {
+            Kind::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => has!("avx2"),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => {
+                has!("avx512f")
+                    && has!("avx512bw")
+                    && has!("avx512vl")
+                    && has!("avx512dq")
+                    && has!("avx512vnni")
+            }
+        }
+    }
+}
+
+impl Default for Level {
+    fn default() -> Self {
+        Self::detect()
+    }
+}
