@@ -161,7 +161,9 @@ fn pack(plan: &TensorPlan, source: &TensorSource, bytes: &mut Vec<u8>) -> Result
 fn check_values(plan: &TensorPlan, first_row: usize, cols: usize, values: &[f32]) -> Result<(), Error> {
     // The largest f32 that rounds to a finite binary16.
     let limit = if plan.dtype == DType::F16 { 65_519.996 } else { f32::MAX };
-    let Some(index) = values.iter().position(|value| !(value.abs() <= limit)) else { return Ok(()) };
+    let Some(index) = values.iter().position(|value| value.is_nan() || value.abs() > limit) else {
+        return Ok(());
+    };
     let value = values[index];
     Err(Error::BadWeight {
         tensor: if plan.role.is_per_layer() {

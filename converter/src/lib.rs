@@ -16,6 +16,8 @@ pub mod quality;
 mod rope;
 pub mod smidgen;
 mod source;
+#[cfg(test)]
+mod test_models;
 pub mod tokenizer;
 
 pub use checkpoint::Checkpoint;

@@ -281,7 +281,8 @@ impl TensorSource {
                     let col = first_col + i;
                     let word =
                         u32::from_le_bytes(words[col / per_word * 4..][..4].try_into().expect("four bytes"));
-                    let quant = word >> (col % per_word) as u32 * bits & ((1 << bits) - 1);
+                    let shift = (col % per_word) as u32 * bits;
+                    let quant = (word >> shift) & ((1 << bits) - 1);
                     let place = groups_at + col / group * scale.size();
                     let (mut factor, mut bias) = ([0.0], [0.0]);
                     decode_floats(*scale, &bytes[1][at[1] + place..], &mut factor);
