@@ -1,0 +1,31 @@
+//! Each command: an `Args` that clap fills and a `run` that does it.
+
+mod bench;
+mod explain;
+mod generate;
+mod open;
+
+/// A file of its own for each; a further command is one line here, and `mod`.
+macro_rules! commands {
+    ($($(#[$doc:meta])* $name:ident = $module:ident;)*) => {
+        #[derive(clap::Subcommand, Debug)]
+        pub(crate) enum Command {
+            $($(#[$doc])* $name($module::Args),)*
+        }
+
+        impl Command {
+            pub(crate) fn run(self) -> anyhow::Result<()> {
+                match self { $(Self::$name(args) => $module::run(args),)* }
+            }
+        }
+    };
+}
+
+commands! {
+    /// Write text with a model file
+    Generate = generate;
+    /// Measure how fast a model file runs
+    Bench = bench;
+    /// Show how a text becomes training pairs, tokens and probabilities
+    Explain = explain;
+}
