@@ -1,5 +1,8 @@
 //! AdamW and clipping against five steps of PyTorch's; golden/adamw.py made the numbers.
 
+// The digits are as PyTorch printed them.
+#![allow(clippy::excessive_precision)]
+
 use smidgen_trainer::model::ParamLayout;
 use smidgen_trainer::optimizer::{AdamW, AdamWOptions};
 use smidgen_trainer::parallel::Pool;

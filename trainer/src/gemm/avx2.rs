@@ -37,11 +37,7 @@ impl Kernel for Avx2 {
 /// As [`Kernel::tile`], with `R == t.rows`.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn tile<const R: usize, const A_BY_ROWS: bool>(t: &Tile) {
-    let (row_step, k_step) = if A_BY_ROWS {
-        (A_ROW_STRIDE, 1)
-    } else {
-        (1, A_COLUMN_STRIDE)
-    };
+    let (row_step, k_step) = if A_BY_ROWS { (A_ROW_STRIDE, 1) } else { (1, A_COLUMN_STRIDE) };
     let mut acc = [[_mm256_setzero_ps(); VECTORS]; R];
     let (mut a, mut b) = (t.a, t.b);
     for _ in 0..t.k {

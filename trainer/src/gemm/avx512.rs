@@ -43,11 +43,7 @@ impl Kernel for Avx512 {
 /// As [`Kernel::tile`], with `R == t.rows`, `V` vectors covering `t.cols`.
 #[target_feature(enable = "avx512f")]
 unsafe fn tile<const R: usize, const V: usize, const A_BY_ROWS: bool>(t: &Tile) {
-    let (row_step, k_step) = if A_BY_ROWS {
-        (A_ROW_STRIDE, 1)
-    } else {
-        (1, A_COLUMN_STRIDE)
-    };
+    let (row_step, k_step) = if A_BY_ROWS { (A_ROW_STRIDE, 1) } else { (1, A_COLUMN_STRIDE) };
     let mut acc = [[_mm512_setzero_ps(); V]; R];
     let (mut a, mut b) = (t.a, t.b);
     for _ in 0..t.k {
@@ -70,11 +66,7 @@ unsafe fn tile<const R: usize, const V: usize, const A_BY_ROWS: bool>(t: &Tile) 
     }
     let last_mask = (u32::MAX >> (V * LANES - t.cols + 16)) as __mmask16;
     for v in 0..V {
-        let mask = if v + 1 == V {
-            last_mask
-        } else {
-            __mmask16::MAX
-        };
+        let mask = if v + 1 == V { last_mask } else { __mmask16::MAX };
         let at = v * LANES;
         for r in 0..R {
             // SAFETY: the mask ends at `cols`; lanes that it switches off are not touched, so
@@ -137,10 +129,7 @@ fn transpose(r: [__m512; LANES]) -> [__m512; LANES] {
     let mut u = [zero; LANES];
     for i in 0..LANES / 4 {
         let (a, b) = (_mm512_castps_pd(t[4 * i]), _mm512_castps_pd(t[4 * i + 2]));
-        let (c, d) = (
-            _mm512_castps_pd(t[4 * i + 1]),
-            _mm512_castps_pd(t[4 * i + 3]),
-        );
+        let (c, d) = (_mm512_castps_pd(t[4 * i + 1]), _mm512_castps_pd(t[4 * i + 3]));
         u[4 * i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
         u[4 * i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
         u[4 * i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(c, d));

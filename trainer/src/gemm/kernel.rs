@@ -89,10 +89,7 @@ pub enum Level {
 impl Level {
     /// The best level that this CPU has.
     pub fn detect() -> Self {
-        *[Self::Avx512, Self::Avx2]
-            .iter()
-            .find(|level| level.is_available())
-            .unwrap_or(&Self::Portable)
+        *[Self::Avx512, Self::Avx2].iter().find(|level| level.is_available()).unwrap_or(&Self::Portable)
     }
 
     /// Whether this CPU has the instructions.

@@ -25,7 +25,7 @@ use std::ops::Range;
 
 use crate::parallel::{Pool, SharedMut};
 use kernel::{Kernel, Layout, Tile};
-use pack::{ATile, Aligned, KBlocks};
+use pack::{Aligned, KBlocks};
 
 pub use kernel::Level;
 pub use packed::PackedB;
@@ -41,7 +41,10 @@ const PACK_JOB: usize = 1 << 14;
 const SERIAL: usize = 1 << 18;
 
 thread_local! {
+    /// B, on the thread that asked for the product.
     static PACKED: RefCell<Aligned> = RefCell::default();
+    /// A tile of A, on every thread.
+    static A_TILE: RefCell<Aligned> = RefCell::default();
 }
 
 /// Calls a function for the level's kernel.
@@ -74,14 +77,7 @@ pub fn matmul(pool: &Pool, c: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>, add: Add
 ///
 /// # Panics
 /// When the shapes do not fit together, or this CPU does not have the level.
-pub fn matmul_at(
-    level: Level,
-    pool: &Pool,
-    c: MatMut<'_>,
-    a: MatRef<'_>,
-    b: MatRef<'_>,
-    add: Add<'_>,
-) {
+pub fn matmul_at(level: Level, pool: &Pool, c: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>, add: Add<'_>) {
     assert!(level.is_available(), "this CPU does not have {level:?}");
     assert_eq!(a.cols, b.rows, "columns of A, rows of B");
     assert_eq!((c.rows, c.cols), (a.rows, b.cols), "shape of C, of A · B");
@@ -116,11 +112,7 @@ impl Output {
         };
         let matrix = |m: MatRef<'_>| {
             assert!(!m.transposed, "the matrix to add must be stored by rows");
-            assert_eq!(
-                (m.rows, m.cols),
-                (c.rows, c.cols),
-                "shape of the matrix to add"
-            );
+            assert_eq!((m.rows, m.cols), (c.rows, c.cols), "shape of the matrix to add");
             (m.data.as_ptr(), m.stride)
         };
         let null = std::ptr::null();
@@ -132,25 +124,13 @@ impl Output {
             Add::RowAndMatrix(r, m) => (row(r), matrix(m)),
         };
         let (rows, cols, c_stride) = (c.rows, c.cols, c.stride);
-        Self {
-            c: c.data.as_mut_ptr(),
-            c_stride,
-            rows,
-            cols,
-            bias,
-            add,
-            add_stride,
-        }
+        Self { c: c.data.as_mut_ptr(), c_stride, rows, cols, bias, add, add_stride }
     }
 
     /// The part in columns `cols`.
     fn columns(self, cols: Range<usize>) -> Self {
         let shifted = |p: *const f32| {
-            if p.is_null() {
-                p
-            } else {
-                p.wrapping_add(cols.start)
-            }
+            if p.is_null() { p } else { p.wrapping_add(cols.start) }
         };
         Self {
             c: self.c.wrapping_add(cols.start),
@@ -169,15 +149,9 @@ impl Output {
 unsafe fn product<K: Kernel>(pool: &Pool, output: Output, a: MatRef<'_>, b: MatRef<'_>) {
     let serial = output.rows * output.cols * a.cols < SERIAL;
     let for_each = |n: usize, job: &(dyn Fn(usize) + Sync)| {
-        if serial {
-            (0..n).for_each(job)
-        } else {
-            pool.run(n, job)
-        }
+        if serial { (0..n).for_each(job) } else { pool.run(n, job) }
     };
-    let slab = (SLAB / a.cols.max(1))
-        .max(K::NR * PANELS_PER_JOB)
-        .next_multiple_of(K::NR);
+    let slab = (SLAB / a.cols.max(1)).max(K::NR * PANELS_PER_JOB).next_multiple_of(K::NR);
     // Taken out, not borrowed: a job that multiplies on this thread needs one too.
     let mut buffer = PACKED.take();
     for first in (0..output.cols).step_by(slab) {
@@ -247,7 +221,8 @@ impl Part<'_> {
     /// No other thread touches these elements of C, and the CPU has the kernel's instructions.
     unsafe fn multiply<K: Kernel>(&self, rows: Range<usize>, panels: Range<usize>) {
         let out = &self.output;
-        let mut a_tile = ATile([0.0; kernel::A_TILE]);
+        let mut buffer = A_TILE.take();
+        let a_tile = buffer.get(kernel::A_TILE);
         for block in 0..self.blocks.count() {
             let packed_k = self.blocks.range(block);
             let k = packed_k.start..packed_k.end.min(self.a.cols);
@@ -259,7 +234,7 @@ impl Part<'_> {
                 let layout = if k.is_empty() {
                     Layout::Rows
                 } else {
-                    pack::pack_a_tile(&mut a_tile, &self.a, tile_rows.clone(), k.clone())
+                    pack::pack_a_tile(a_tile, &self.a, tile_rows.clone(), k.clone())
                 };
                 for panel in panels.clone() {
                     let at = (packed_k.start * self.n_panels + panel * packed_k.len()) * K::NR;
@@ -270,11 +245,7 @@ impl Part<'_> {
                     };
                     let (bias, add, add_stride) = if block == 0 {
                         let by = tile_rows.start * out.add_stride + first;
-                        (
-                            shifted(out.bias, first),
-                            shifted(out.add, by),
-                            out.add_stride,
-                        )
+                        (shifted(out.bias, first), shifted(out.add, by), out.add_stride)
                     } else {
                         (std::ptr::null(), c.cast_const(), out.c_stride)
                     };
@@ -283,7 +254,7 @@ impl Part<'_> {
                         cols: (out.cols - first).min(K::NR),
                         k: k.len(),
                         layout,
-                        a: a_tile.0.as_ptr(),
+                        a: a_tile.as_ptr(),
                         b: self.packed[at..at + k.len() * K::NR].as_ptr(),
                         c,
                         c_stride: out.c_stride,
@@ -299,6 +270,7 @@ impl Part<'_> {
                 }
             }
         }
+        A_TILE.set(buffer);
     }
 }
 
@@ -310,10 +282,7 @@ struct Tiles {
 
 impl Tiles {
     fn new(rows: Range<usize>, max: usize) -> Self {
-        Self {
-            count: rows.len().div_ceil(max),
-            rows,
-        }
+        Self { count: rows.len().div_ceil(max), rows }
     }
 
     fn range(&self, tile: usize) -> Range<usize> {
@@ -332,20 +301,10 @@ impl Jobs {
     fn new<K: Kernel>(part: &Part<'_>, threads: usize) -> Self {
         let panels = Tiles::new(0..part.output.cols.div_ceil(K::NR), PANELS_PER_JOB);
         // Some more jobs than threads, so that one that is held up does not hold up all.
-        let wanted = if threads == 1 {
-            1
-        } else {
-            (4 * threads).div_ceil(panels.count)
-        };
+        let wanted = if threads == 1 { 1 } else { (4 * threads).div_ceil(panels.count) };
         let rows = part.output.rows;
         let count = wanted.min(rows.div_ceil(2 * K::MR)).max(1);
-        Self {
-            rows: Tiles {
-                rows: 0..rows,
-                count,
-            },
-            panels,
-        }
+        Self { rows: Tiles { rows: 0..rows, count }, panels }
     }
 
     fn count(&self) -> usize {

@@ -3,7 +3,7 @@
 //! Packed B is cut into blocks of K and, within a block, into panels of `NR` columns:
 //! `[block][panel][k][NR]`, the last panel filled up with zeros.
 
-use super::kernel::{A_COLUMN_STRIDE, A_ROW_STRIDE, A_TILE, K_BLOCK, Kernel, Layout};
+use super::kernel::{A_COLUMN_STRIDE, A_ROW_STRIDE, K_BLOCK, Kernel, Layout};
 use super::view::MatRef;
 use std::ops::Range;
 
@@ -29,10 +29,6 @@ impl Aligned {
     }
 }
 
-/// A tile of A on the stack.
-#[repr(C, align(64))]
-pub(super) struct ATile(pub(super) [f32; A_TILE]);
-
 /// How K is cut: into equal blocks (but for rounding) of at most [`K_BLOCK`]. Depends on K
 /// alone, because it decides the order of every sum.
 #[derive(Clone, Copy)]
@@ -45,10 +41,7 @@ pub(super) struct KBlocks {
 impl KBlocks {
     pub(super) fn new(k: usize) -> Self {
         let n = k.div_ceil(K_BLOCK).max(1);
-        Self {
-            k,
-            step: k.div_ceil(n).next_multiple_of(8).clamp(8, K_BLOCK),
-        }
+        Self { k, step: k.div_ceil(n).next_multiple_of(8).clamp(8, K_BLOCK) }
     }
 
     /// At least one block, so that a product over nothing still writes its zeros.
@@ -66,12 +59,7 @@ impl KBlocks {
 ///
 /// # Safety
 /// The CPU has the kernel's instructions.
-pub(super) unsafe fn pack_b_panel<K: Kernel>(
-    dst: &mut [f32],
-    b: &MatRef<'_>,
-    k: Range<usize>,
-    first: usize,
-) {
+pub(super) unsafe fn pack_b_panel<K: Kernel>(dst: &mut [f32], b: &MatRef<'_>, k: Range<usize>, first: usize) {
     let cols = (b.cols - first).min(K::NR);
     debug_assert_eq!(dst.len(), k.len() * K::NR);
     if k.is_empty() {
@@ -83,23 +71,23 @@ pub(super) unsafe fn pack_b_panel<K: Kernel>(
         unsafe { K::pack_columns(dst, src, b.stride, cols) };
     } else {
         for (to, i) in dst.chunks_exact_mut(K::NR).zip(k) {
-            let from = &b.data[i * b.stride + first..][..cols];
-            to[..cols].copy_from_slice(from);
-            to[cols..].fill(0.0);
+            let from = &b.data[i * b.stride + first..];
+            // A copy of constant length is a few instructions, any other a call.
+            if cols == K::NR {
+                to.copy_from_slice(&from[..K::NR]);
+            } else {
+                to[..cols].copy_from_slice(&from[..cols]);
+                to[cols..].fill(0.0);
+            }
         }
     }
 }
 
-/// Packs rows `rows` and columns `k` of A into a tile.
-pub(super) fn pack_a_tile(
-    dst: &mut ATile,
-    a: &MatRef<'_>,
-    rows: Range<usize>,
-    k: Range<usize>,
-) -> Layout {
+/// Packs rows `rows` and columns `k` of A into `dst`, which has [`super::kernel::A_TILE`] elements.
+pub(super) fn pack_a_tile(dst: &mut [f32], a: &MatRef<'_>, rows: Range<usize>, k: Range<usize>) -> Layout {
     if a.transposed {
         let n = rows.len();
-        for (to, i) in dst.0.chunks_exact_mut(A_COLUMN_STRIDE).zip(k) {
+        for (to, i) in dst.chunks_exact_mut(A_COLUMN_STRIDE).zip(k) {
             let at = i * a.stride + rows.start;
             // A copy of constant length is one instruction; what it copies beyond the rows is
             // never read.
@@ -111,7 +99,7 @@ pub(super) fn pack_a_tile(
         }
         Layout::Columns
     } else {
-        for (to, i) in dst.0.chunks_exact_mut(A_ROW_STRIDE).zip(rows) {
+        for (to, i) in dst.chunks_exact_mut(A_ROW_STRIDE).zip(rows) {
             to[..k.len()].copy_from_slice(&a.data[i * a.stride..][k.clone()]);
         }
         Layout::Rows

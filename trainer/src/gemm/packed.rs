@@ -20,12 +20,7 @@ impl PackedB {
     /// When this CPU does not have the level.
     pub fn new(level: Level) -> Self {
         assert!(level.is_available(), "this CPU does not have {level:?}");
-        Self {
-            buffer: Aligned::default(),
-            k: 0,
-            n: 0,
-            level,
-        }
+        Self { buffer: Aligned::default(), k: 0, n: 0, level }
     }
 
     /// Packs `b` in place of what was there.
@@ -40,12 +35,7 @@ impl PackedB {
     /// When `a` has more columns than B has rows, `c` more columns than B, or `c` and `a`
     /// differ in rows.
     pub fn multiply(&mut self, c: MatMut<'_>, a: MatRef<'_>, add: Add<'_>) {
-        assert!(
-            a.cols <= self.k,
-            "{} columns of A, {} rows of B",
-            a.cols,
-            self.k
-        );
+        assert!(a.cols <= self.k, "{} columns of A, {} rows of B", a.cols, self.k);
         assert!(c.cols <= self.n, "{} columns of C, {} of B", c.cols, self.n);
         assert_eq!(c.rows, a.rows, "rows of C, of A");
         if c.rows > 0 && c.cols > 0 {
@@ -68,13 +58,7 @@ unsafe fn pack<K: Kernel>(buffer: &mut Aligned, b: &MatRef<'_>) {
 unsafe fn multiply<K: Kernel>(b: &mut PackedB, output: Output, a: MatRef<'_>) {
     let n_panels = b.n.div_ceil(K::NR);
     let packed = b.buffer.get(b.k * n_panels * K::NR);
-    let part = Part {
-        output,
-        a,
-        packed,
-        blocks: KBlocks::new(b.k),
-        n_panels,
-    };
+    let part = Part { output, a, packed, blocks: KBlocks::new(b.k), n_panels };
     // SAFETY: all of C by this thread, whose `&mut` became `output`, and the caller's promise.
     unsafe { part.multiply::<K>(0..output.rows, 0..output.cols.div_ceil(K::NR)) };
 }

@@ -7,11 +7,7 @@ pub(super) struct Portable;
 /// Multiply and add: fused only where one instruction does it, since elsewhere it is a call.
 #[inline(always)]
 fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
-    if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
-        a.mul_add(b, c)
-    } else {
-        a * b + c
-    }
+    if cfg!(any(target_arch = "aarch64", target_feature = "fma")) { a.mul_add(b, c) } else { a * b + c }
 }
 
 impl Kernel for Portable {
@@ -34,11 +30,7 @@ impl Kernel for Portable {
 unsafe fn tile<const A_BY_ROWS: bool>(t: &Tile) {
     const R: usize = Portable::MR;
     const N: usize = Portable::NR;
-    let (row_step, k_step) = if A_BY_ROWS {
-        (A_ROW_STRIDE, 1)
-    } else {
-        (1, A_COLUMN_STRIDE)
-    };
+    let (row_step, k_step) = if A_BY_ROWS { (A_ROW_STRIDE, 1) } else { (1, A_COLUMN_STRIDE) };
     let mut acc = [[0.0f32; N]; R];
     for k in 0..t.k {
         // SAFETY: row k of a panel of NR columns.

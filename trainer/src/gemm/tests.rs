@@ -15,22 +15,10 @@ struct Stored {
 impl Stored {
     fn random(rng: &mut Rng, rows: usize, cols: usize) -> Self {
         let transposed = rng.below(2) == 1;
-        let (long, short) = if transposed {
-            (cols, rows)
-        } else {
-            (rows, cols)
-        };
+        let (long, short) = if transposed { (cols, rows) } else { (rows, cols) };
         let stride = short + rng.below(5);
-        let data = (0..long * stride)
-            .map(|_| rng.below(2001) as f32 / 1000.0 - 1.0)
-            .collect();
-        Self {
-            data,
-            rows,
-            cols,
-            stride,
-            transposed,
-        }
+        let data = (0..long * stride).map(|_| rng.below(2001) as f32 / 1000.0 - 1.0).collect();
+        Self { data, rows, cols, stride, transposed }
     }
 
     fn view(&self) -> MatRef<'_> {
@@ -51,9 +39,7 @@ impl Stored {
 fn check(rng: &mut Rng, level: Level, pool: &Pool, (m, n, k): (usize, usize, usize)) {
     let (a, b) = (Stored::random(rng, m, k), Stored::random(rng, k, n));
     let stride = n + rng.below(4);
-    let before: Vec<f32> = (0..m * stride)
-        .map(|_| rng.below(100) as f32 / 50.0)
-        .collect();
+    let before: Vec<f32> = (0..m * stride).map(|_| rng.below(100) as f32 / 50.0).collect();
     let row: Vec<f32> = (0..n).map(|j| j as f32 / 16.0).collect();
     let matrix: Vec<f32> = (0..m * n).map(|i| (i % 17) as f32 / 8.0).collect();
     let kind = rng.below(5);
@@ -69,10 +55,7 @@ fn check(rng: &mut Rng, level: Level, pool: &Pool, (m, n, k): (usize, usize, usi
     matmul_at(level, pool, view, a.view(), b.view(), add);
     for i in 0..m {
         for j in 0..stride {
-            let (got, old) = (
-                f64::from(c[i * stride + j]),
-                f64::from(before[i * stride + j]),
-            );
+            let (got, old) = (f64::from(c[i * stride + j]), f64::from(before[i * stride + j]));
             if j >= n {
                 assert_eq!(got, old, "wrote between the rows");
                 continue;
@@ -88,10 +71,7 @@ fn check(rng: &mut Rng, level: Level, pool: &Pool, (m, n, k): (usize, usize, usi
             let want = product + added;
             let error = (got - want).abs();
             let bound = 1e-6 * ((k as f64).sqrt() + added.abs() + 1.0) * 4.0;
-            assert!(
-                error <= bound,
-                "{level:?} {m}×{n}×{k} ({i}, {j}): {got}, not {want}"
-            );
+            assert!(error <= bound, "{level:?} {m}×{n}×{k} ({i}, {j}): {got}, not {want}");
         }
     }
 }
@@ -116,12 +96,7 @@ fn several_blocks_slabs_and_threads() {
     let mut rng = Rng::new(2);
     let pool = Pool::new(3);
     for level in LEVELS.into_iter().filter(|level| level.is_available()) {
-        for size in [
-            (129, 300, 1000),
-            (31, 1500, 401),
-            (200, 65, 385),
-            (3, 4099, 769),
-        ] {
+        for size in [(129, 300, 1000), (31, 1500, 401), (200, 65, 385), (3, 4099, 769)] {
             check(&mut rng, level, &pool, size);
         }
     }
@@ -132,26 +107,15 @@ fn any_number_of_threads_gives_the_same_bits() {
     let mut rng = Rng::new(3);
     let pools = [1, 2, 3, 7].map(Pool::new);
     for level in LEVELS.into_iter().filter(|level| level.is_available()) {
-        for (m, n, k) in [
-            (130, 257, 900),
-            (768, 65, 128),
-            (100, 100, 100),
-            (17, 1025, 385),
-        ] {
-            let (a, b) = (
-                Stored::random(&mut rng, m, k),
-                Stored::random(&mut rng, k, n),
-            );
+        for (m, n, k) in [(130, 257, 900), (768, 65, 128), (100, 100, 100), (17, 1025, 385)] {
+            let (a, b) = (Stored::random(&mut rng, m, k), Stored::random(&mut rng, k, n));
             let results = pools.each_ref().map(|pool| {
                 let mut c = vec![0.25; m * n];
                 let view = MatMut::new(&mut c, m, n);
                 matmul_at(level, pool, view, a.view(), b.view(), Add::Result);
                 c.into_iter().map(f32::to_bits).collect::<Vec<_>>()
             });
-            assert!(
-                results.iter().all(|r| *r == results[0]),
-                "{level:?} {m}×{n}×{k}"
-            );
+            assert!(results.iter().all(|r| *r == results[0]), "{level:?} {m}×{n}×{k}");
         }
     }
 }
@@ -161,13 +125,7 @@ fn nan_in_the_old_result_does_not_stay() {
     let pool = Pool::new(1);
     let mut c = vec![f32::NAN; 4];
     let a = [1.0, 2.0, 3.0, 4.0];
-    matmul(
-        &pool,
-        MatMut::new(&mut c, 2, 2),
-        MatRef::new(&a, 2, 2),
-        MatRef::new(&a, 2, 2),
-        Add::Nothing,
-    );
+    matmul(&pool, MatMut::new(&mut c, 2, 2), MatRef::new(&a, 2, 2), MatRef::new(&a, 2, 2), Add::Nothing);
     assert_eq!(c, [7.0, 10.0, 15.0, 22.0]);
 }
 
@@ -187,10 +145,7 @@ fn a_packed_matrix_serves_parts_of_itself() {
             for (at, &got) in c.iter().enumerate() {
                 let want: f64 = (0..k).map(|x| a.at(at / n, x) * b.at(x, at % n)).sum();
                 let error = (f64::from(got) - want).abs();
-                assert!(
-                    error <= 4e-6 * ((k as f64).sqrt() + 1.0),
-                    "{level:?} {m}×{n}×{k}"
-                );
+                assert!(error <= 4e-6 * ((k as f64).sqrt() + 1.0), "{level:?} {m}×{n}×{k}");
             }
         }
     }

@@ -27,23 +27,12 @@ impl<'a> MatRef<'a> {
     /// When rows overlap or `data` is shorter than the matrix.
     pub fn strided(data: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
         check(data.len(), rows, cols, stride);
-        Self {
-            data,
-            rows,
-            cols,
-            stride,
-            transposed: false,
-        }
+        Self { data, rows, cols, stride, transposed: false }
     }
 
     /// The same numbers with rows and columns exchanged.
     pub fn t(self) -> Self {
-        Self {
-            rows: self.cols,
-            cols: self.rows,
-            transposed: !self.transposed,
-            ..self
-        }
+        Self { rows: self.cols, cols: self.rows, transposed: !self.transposed, ..self }
     }
 
     /// The part in columns `cols`.
@@ -51,11 +40,7 @@ impl<'a> MatRef<'a> {
         let start = cols.start * if self.transposed { self.stride } else { 1 };
         // A matrix without rows has no data to begin anywhere.
         let data = self.data.get(start..).unwrap_or_default();
-        Self {
-            data,
-            cols: cols.len(),
-            ..self
-        }
+        Self { data, cols: cols.len(), ..self }
     }
 
     /// Rows.
@@ -92,29 +77,14 @@ impl<'a> MatMut<'a> {
     /// When rows overlap or `data` is shorter than the matrix.
     pub fn strided(data: &'a mut [f32], rows: usize, cols: usize, stride: usize) -> Self {
         check(data.len(), rows, cols, stride);
-        Self {
-            data,
-            rows,
-            cols,
-            stride,
-        }
+        Self { data, rows, cols, stride }
     }
 }
 
 fn check(len: usize, rows: usize, cols: usize, stride: usize) {
-    assert!(
-        stride >= cols,
-        "rows of {cols} elements overlap at stride {stride}"
-    );
-    let needed = if rows == 0 || cols == 0 {
-        0
-    } else {
-        (rows - 1) * stride + cols
-    };
-    assert!(
-        len >= needed,
-        "[{rows}, {cols}] at stride {stride} needs {needed} of {len} elements"
-    );
+    assert!(stride >= cols, "rows of {cols} elements overlap at stride {stride}");
+    let needed = if rows == 0 || cols == 0 { 0 } else { (rows - 1) * stride + cols };
+    assert!(len >= needed, "[{rows}, {cols}] at stride {stride} needs {needed} of {len} elements");
 }
 
 /// What is added to a product.
