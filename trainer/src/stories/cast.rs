@@ -159,7 +159,8 @@ impl Tale<'_> {
                 break kind;
             }
         };
-        let she = if self.rng.chance(2, 3) { !self.h.she } else { self.h.she };
+        let other = self.rng.chance(2, 3);
+        let she = matches!(kind.noun, "cow" | "hen") || self.h.she != other;
         Person { name: "", kind, adjective: self.unused_adjective(), she }
     }
 

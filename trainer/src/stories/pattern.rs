@@ -12,7 +12,7 @@
 //! `{h~}` is the name, or a pronoun where no reader can take it for somebody else.
 
 use super::cast::{Place, Thing, is_child};
-use super::tale::Tale;
+use super::tale::{Tale, seat};
 
 impl Tale<'_> {
     pub(super) fn expand(&mut self, pattern: &'static str) {
@@ -253,10 +253,16 @@ impl Tale<'_> {
                     }
                 }
             }
-            ".he" => self.put(HE[she]),
-            ".him" => self.put(HIM[she]),
-            ".his" => self.put(HIS[she]),
-            ".himself" => self.put(["himself", "herself"][she]),
+            ".he" | ".him" | ".his" | ".himself" => {
+                // Told by a pronoun, somebody is near, too.
+                self.mentioned[seat(role)] = self.sentence;
+                self.put(match form {
+                    ".he" => HE[she],
+                    ".him" => HIM[she],
+                    ".his" => HIS[she],
+                    _ => ["himself", "herself"][she],
+                });
+            }
             ".voc" => {
                 if person.name.is_empty() {
                     self.capital = true;

@@ -49,9 +49,9 @@ pub(super) struct Tale<'a> {
     pub(super) capital: bool,
     /// Where this story begins in `out`.
     start: usize,
-    sentence: u32,
+    pub(super) sentence: u32,
     /// In which call of `say` each person was mentioned last, by [`seat`]; 0 for not yet.
-    mentioned: [u32; 5],
+    pub(super) mentioned: [u32; 5],
     /// Who was mentioned last of all.
     latest: u8,
     /// How many pronouns in a row have stood for a name.
@@ -191,7 +191,7 @@ impl<'a> Tale<'a> {
 const ROLES: [u8; 5] = *b"hfgke";
 
 /// Where a role's mention is kept.
-fn seat(role: u8) -> usize {
+pub(super) fn seat(role: u8) -> usize {
     match role {
         b'h' => 0,
         b'f' => 1,

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 /// FNV-1a, 64 bits, of the first thousand stories of seed 0, a line break after each. A change
 /// here changes every corpus: it must be meant.
-const FIRST_THOUSAND: u64 = 0x4c18_f009_ca70_d8f6;
+const FIRST_THOUSAND: u64 = 0xc9bb_4654_6edc_05ce;
 
 const NUMBERS: [&str; 21] = [
     "no",
@@ -175,7 +175,7 @@ fn faults(story: &str) -> Vec<String> {
 
 #[test]
 fn a_proofreader_finds_nothing() {
-    for (index, story) in Stories::new(1).take(20_000).enumerate() {
+    for (index, story) in Stories::new(1).take(12_000).enumerate() {
         let faults = faults(&story);
         assert!(faults.is_empty(), "story {index}: {faults:?}\n{story}");
         let count = story.split(' ').count();
@@ -272,7 +272,7 @@ fn the_way_back_is_the_way_there_turned_around() {
 #[test]
 fn numbers_add_up() {
     let mut sums = 0;
-    for story in Stories::new(2).take(20_000) {
+    for story in Stories::new(2).take(12_000) {
         let list: Vec<String> = words(&story).collect();
         for five in list.windows(5) {
             let [a, and, b, make, sum] = five else { continue };
@@ -297,7 +297,7 @@ fn numbers_add_up() {
             sums += 1;
         }
     }
-    assert!(sums > 800, "only {sums} sums");
+    assert!(sums > 500, "only {sums} sums");
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn stories_differ() {
     let mut seen = HashSet::new();
     let mut vocabulary = HashSet::new();
     let mut openings = HashSet::new();
-    let n = 30_000;
+    let n = 20_000;
     for story in Stories::new(3).take(n) {
         openings.insert(story.split(' ').take(12).collect::<Vec<_>>().join(" "));
         vocabulary.extend(words(&story));

@@ -47,20 +47,19 @@ pub(super) fn way_home(t: &mut Tale<'_>) {
     }
     t.say_if(
         three,
-        "[First {h.he} came to the {s}, then to the {t}, and then to the {u}.|{H~} passed the {s}, \
-         then the {t}, and last the {u}.]",
-        "[First {h.he} came to the {s}, and then to the {t}.|{H~} passed the {s} and after that \
-         the {t}.]",
+        "[First {h.he} came to the {s}, then to the {t}, and then to the {u}.|{H~} passed the {s}, then \
+         the {t}, and last the {u}.]",
+        "[First {h.he} came to the {s}, and then to the {t}.|{H~} passed the {s} and after that the {t}.]",
     );
     t.say(
-        "Then {w}. [{H} looked around.|{H} stood still.] [<Where am I?> {h.he} said.|{H~} did not \
-         know this place.|<I am lost!> {h.said}.]",
+        "Then {w}. [{H} looked around.|{H} stood still.] [<Where am I?> {h.he} said.|{H~} did not know \
+         this place.|<I am lost!> {h.said}.]",
     );
     t.k = t.stranger(ELDERS);
     t.say(
-        "[{A} {k.adj} {k.kind} saw {h.him}.|There sat {k.a}.] <[Do you know the way to my \
-         {h.home}|Which way is home]?> {h.asked}. <[I do not know|I do not live here],> {k.said}, \
-         <but [you know it|you can find it]. What did you pass [on the way|when you came]?>",
+        "[{A} {k.adj} {k.kind} saw {h.him}.|There sat {k.a}.] <[Do you know the way to my {h.home}|Which \
+         way is home]?> {h.asked}. <[I do not know|I do not live here],> {k.said}, <but [you know it|you \
+         can find it]. What did you pass [on the way|when you came]?>",
     );
     t.say_if(
         three,
@@ -78,14 +77,13 @@ pub(super) fn way_home(t: &mut Tale<'_>) {
     }
     t.say_if(
         three,
-        "And so it was. There was the {u}! There was the {t}! And [behind|after] the {s} {h} \
-         [could see|saw] {h.his} own {h.home}.",
-        "And so it was. There was the {t}! And [behind|after] the {s} {h} [could see|saw] {h.his} \
-         own {h.home}.",
+        "And so it was. There was the {u}! There was the {t}! And [behind|after] the {s} {h} [could \
+         see|saw] {h.his} own {h.home}.",
+        "And so it was. There was the {t}! And [behind|after] the {s} {h} [could see|saw] {h.his} own \
+         {h.home}.",
     );
-    t.moral = "[After that, {h} always looked well at the way.|Now {h} knew: the way home is the \
-               way there, turned around.|{H} was still curious, but now {h.he} looked where {h.he} \
-               went.]";
+    t.moral = "[After that, {h} always looked well at the way.|Now {h} knew: the way home is the way \
+               there, turned around.|{H} was still curious, but now {h.he} looked where {h.he} went.]";
     t.finish();
 }
 
@@ -148,38 +146,35 @@ pub(super) fn message(t: &mut Tale<'_>) {
     t.choose_place();
     t.open(Some(FORGETFUL));
     t.say(
-        "{Day} {g} said to {h}, <Go to {k} {p.in} and say: {S}.> [<{S},> {h.said}, and \
-         went.|<{S},> {h.said}. <I will not forget.>]",
+        "{Day} {g} said to {h}, <Go to {k} {p.in} and say: {S}.> [<{S},> {h.said}, and went.|<{S},> \
+         {h.said}. <I will not forget.>]",
     );
     let forgets = t.rng.chance(1, 2);
-    t.say(
-        "[All the way {h.he} said it to {h.himself}: <{S}, {s}.>|{H~} sang it as {h.he} went: \
-         <{S}!>]",
-    );
+    t.say("[All the way {h.he} said it to {h.himself}: <{S}, {s}.>|{H~} sang it as {h.he} went: <{S}!>]");
     if !forgets || t.rng.chance(1, 6) {
         t.on_the_way();
         t.saw = "";
     }
     if forgets {
         t.say(
-            "Now what was it that {h.he} had to say? [{H} had forgotten it!|It was gone!] {H~} \
-             [went back to the gate, where {h.he} had said it last|closed {h.his} eyes and thought \
-             hard], and then it came back to {h.him}.",
+            "Now what was it that {h.he} had to say? [{H} had forgotten it!|It was gone!] {H~} [went back \
+             to the gate, where {h.he} had said it last|closed {h.his} eyes and thought hard], and then it \
+             came back to {h.him}.",
         );
     } else {
         t.say("[But {h} did not stop.|But {h} still knew the words.]");
     }
     t.say(
-        "<{S},> {h} said when {h.he} came to {k}. [<Thank you for telling me,> {k.said}.|<Good \
-         that you came,> {k.said}.] <Tell {g}: {U}.>",
+        "<{S},> {h} said when {h.he} came to {k}. [<Thank you for telling me,> {k.said}.|<Good that you \
+         came,> {k.said}.] <Tell {g}: {U}.>",
     );
     t.say(
-        "[So {h} ran home with the new words.|{H} ran all the way home.] <{U},> {h.he} told {g}[, \
-         word for word|]. {V}",
+        "[So {h} ran home with the new words.|{H} ran all the way home.] <{U},> {h.he} told {g}[, word for \
+         word|]. {V}",
     );
     t.say(
-        "[<You did not forget one word,> {g.said}.|<What a good head you have,> {g.said}.|{G} was \
-         proud of {h.him}.]",
+        "[<You did not forget one word,> {g.said}.|<What a good head you have,> {g.said}.|{G} was proud of \
+         {h.him}.]",
     );
     t.finish();
 }
@@ -195,16 +190,13 @@ pub(super) fn hide(t: &mut Tale<'_>) {
     [t.s, t.t, t.u] = t.some(t.p.spots);
     t.n = 5 + t.rng.below(6);
     t.say(
-        "{Day} {h}, {f} and {e} played hide and seek {p.in}. {H} had to count to {n}. <One, two, \
-         three,> {h.he} counted, and the others ran.",
+        "{Day} {h}, {f} and {e} played hide and seek {p.in}. {H} had to count to {n}. <One, two, three,> \
+         {h.he} counted, and the others ran.",
     );
     t.say("{F} hid {s}, and {e} hid {t}.");
     t.outdoors();
     t.say("[<{N}! Here I come!> {h.cried}.|<{N}!> {h.cried} at last.]");
-    t.say(
-        "[First {h.he} looked {u}. Nobody.|{H~} looked here and there.|{H~} walked very \
-           quietly.]",
-    );
+    t.say("[First {h.he} looked {u}. Nobody.|{H~} looked here and there.|{H~} walked very quietly.]");
     let (sign, why) = t.pick(&[
         ("a sneeze", "<A flower got into my nose,>"),
         ("somebody laugh", "<I could not stop laughing,>"),
@@ -215,26 +207,25 @@ pub(super) fn hide(t: &mut Tale<'_>) {
     (t.v, t.w) = (sign, why);
     if t.rng.chance(1, 2) {
         t.say(
-            "Then {h.he} saw [a foot|an ear|a shadow] {s}. <I see you, {f}!> {h.called}. {F} came \
-             out[ and laughed|].",
+            "Then {h.he} saw [a foot|an ear|a shadow] {s}. <I see you, {f}!> {h.called}. {F} came out[ and \
+             laughed|].",
         );
         t.say(
-            "But where was {e}? [{H} and {f} looked|They looked] everywhere. Then they heard {v}. \
-             There was {e}, {t}! {w} {e} said.",
+            "But where was {e}? [{H} and {f} looked|They looked] everywhere. Then they heard {v}. There \
+             was {e}, {t}! {w} {e} said.",
         );
     } else {
         t.say(
-            "Then {h.he} saw [a foot|an ear|a shadow] {t}. <I see you, {e}!> {h.called}. {E} came \
-             out[ and laughed|].",
+            "Then {h.he} saw [a foot|an ear|a shadow] {t}. <I see you, {e}!> {h.called}. {E} came out[ and \
+             laughed|].",
         );
         t.say(
-            "But where was {f}? [{H} and {e} looked|They looked] everywhere. Then they heard {v}. \
-             There was {f}, {s}! {w} {f} said.",
+            "But where was {f}? [{H} and {e} looked|They looked] everywhere. Then they heard {v}. There \
+             was {f}, {s}! {w} {f} said.",
         );
     }
     t.say(
-        "[<Now it is my turn to count,> said {e}.|They played until it got dark.|<Again!> they all \
-         cried.]",
+        "[<Now it is my turn to count,> said {e}.|They played until it got dark.|<Again!> they all cried.]",
     );
     t.finish();
 }
@@ -260,36 +251,36 @@ pub(super) fn small(t: &mut Tale<'_>) {
     ]);
     (t.u, t.v, t.w) = (wish, can, cannot);
     t.say(
-        "[{H~} wanted to be big.|{H~} did not like to be so small.|Everybody was bigger than \
-         {h.he} was.]",
+        "[{H~} wanted to be big.|{H~} did not like to be so small.|Everybody was bigger than {h.he} \
+           was.]",
     );
     t.say(
-        "{Day} {h} wanted to help {k} and {e} {u}. <{V},> {k.said}. <{W},> {e.said}. {H} went away \
-         with {h.his} head down.",
+        "{Day} {h} wanted to help {k} and {e} {u}. <{V},> {k.said}. <{W},> {e.said}. {H} went away with \
+         {h.his} head down.",
     );
     t.say(
-        "[But then something happened.|A little later there was a cry.] {K} had [lost|dropped] \
-         {k.his} {o.f}. It had [rolled|fallen] [into a crack in the wall|between two big \
-         stones|down a narrow hole|under the floor of the barn].",
+        "[But then something happened.|A little later there was a cry.] {K} had [lost|dropped] {k.his} \
+         {o.f}. It had [rolled|fallen] [into a crack in the wall|between two big stones|down a narrow \
+         hole|under the floor of the barn].",
     );
     t.say(
-        "{K} tried to get it, but {k.his} {k.paw} was too big. {E} tried, but {e.his} {e.paw} was \
-         too big too.",
+        "{K} tried to get it, but {k.his} {k.paw} was too big. {E} tried, but {e.his} {e.paw} was too big \
+         too.",
     );
     t.say(
-        "<Let me try,> said a small voice. It was {h}! In {h.he} went. It was dark and narrow, but \
-         not for {h}. Soon {h.he} came out again with the {o}.",
+        "<Let me try,> said a small voice. It was {h}! In {h.he} went. It was dark and narrow, but not for \
+         {h}. Soon {h.he} came out again with the {o}.",
     );
     t.say(
         "[<You are not too small,> {k.said}. <You are just right.>|<How good that you are small!> \
          {k.said}.|<Nobody else could have done that,> {e.said}.]",
     );
     t.say(
-        "[Then they let {h} ride on {k.s} back.|After that, they never said <too small> \
-         again.|From then on, they always asked {h} to come along.]",
+        "[Then they let {h} ride on {k.s} back.|After that, they never said <too small> again.|From then \
+         on, they always asked {h} to come along.]",
     );
-    t.moral = "[Sometimes it is good to be small.|Big or small, everybody can do something.|Now \
-               {h} did not want to be big any more.]";
+    t.moral = "[Sometimes it is good to be small.|Big or small, everybody can do something.|Now {h} did \
+               not want to be big any more.]";
     t.finish();
 }
 
@@ -334,32 +325,29 @@ pub(super) fn thief(t: &mut Tale<'_>) {
     t.choose_sky();
     let nature = t.pick(&[CURIOUS, KIND]);
     t.open(Some(nature));
+    t.say("{Day} {h} put {n.o} [on the table|by the window] and went out to get {h.his} friend {f}.");
     t.say(
-        "{Day} {h} put {n.o} [on the table|by the window] and went out to get {h.his} friend \
-           {f}.",
+        "When they came back, only {m} [were there|were left]. <Somebody took {i}!> {h.cried}. [<It was \
+         not me,> {f.said}.|<Who was it?> {f.asked}.]",
     );
     t.say(
-        "When they came back, only {m} [were there|were left]. <Somebody took {i}!> {h.cried}. \
-         [<It was not me,> {f.said}.|<Who was it?> {f.asked}.]",
+        "They looked for signs. [On the floor|By the door] {h} found {s}. [Outside|By the fence] {f} found \
+         {t}.",
     );
     t.say(
-        "They looked for signs. [On the floor|By the door] {h} found {s}. [Outside|By the fence] \
-         {f} found {t}.",
+        "[{H} thought.|They looked at each other.] <{S} and {t},> {h.said}. <I know who it was! It was {a} \
+         {k.kind}!>",
     );
     t.say(
-        "[{H} thought.|They looked at each other.] <{S} and {t},> {h.said}. <I know who it was! It \
-         was {a} {k.kind}!>",
+        "They followed the signs, and at the end of the path sat {k.a}[ with crumbs on {k.his} nose|]. \
+         <Did you take our {o.s}?> {h.asked}. [<Yes,> {k.said}, and looked at the ground. <I was so \
+         hungry.>|<I am sorry,> {k.said}. <I did not eat all day.>]",
     );
     t.say(
-        "They followed the signs, and at the end of the path sat {k.a}[ with crumbs on {k.his} \
-         nose|]. <Did you take our {o.s}?> {h.asked}. [<Yes,> {k.said}, and looked at the ground. \
-         <I was so hungry.>|<I am sorry,> {k.said}. <I did not eat all day.>]",
+        "[<Next time, just ask,> {h.said}.|<You can ask us,> {f.said}. <We like to share.>] And they took \
+         {k.him} along and ate the {m} {o.s} together.",
     );
-    t.say(
-        "[<Next time, just ask,> {h.said}.|<You can ask us,> {f.said}. <We like to share.>] And \
-         they took {k.him} along and ate the {m} {o.s} together.",
-    );
-    t.moral = "[It is better to ask than to take.|And the next day {k} came and asked, <May I have \
-               one, please?>|From then on there were three of them.]";
+    t.moral = "[It is better to ask than to take.|And the next day {k} came and asked, <May I have one, \
+               please?>|From then on there were three of them.]";
     t.finish();
 }

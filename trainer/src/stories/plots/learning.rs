@@ -89,30 +89,30 @@ pub(super) fn riddle(t: &mut Tale<'_>) {
         t.pack();
     }
     t.say(
-        "{Day} {h} was {p.in} when {h.he} heard a voice behind [a bush|a wall|a big stone|a tree]. \
-         <Guess who I am,> it said.",
+        "{Day} {h} was {p.in} when {h.he} heard a voice behind [a bush|a wall|a big stone|a tree]. <Guess \
+         who I am,> it said.",
     );
     t.say(
-        "[<Give me a hint,> {h.said}.|<Say something about you,> {h.said}.] <{S},> said the voice. \
-         [{H} thought about it.|<That is not enough,> {h.said}.]",
+        "[<Give me a hint,> {h.said}.|<Say something about you,> {h.said}.] <{S},> said the voice. [{H} \
+         thought about it.|<That is not enough,> {h.said}.]",
     );
     t.say("<{T},> said the voice. <Are you {a} {v}?> {h.asked}. <No! {W}.> [The voice laughed.|]");
     t.say("<Then one more hint, please,> {h.said}. <{U},> said the voice.");
     t.say(
-        "<[I know|Now I know]!> {h.cried}. <You are {a} {k.kind}!> [And out came {k.a}.|And it was \
-         true: out came {k.a}.]",
+        "<[I know|Now I know]!> {h.cried}. <You are {a} {k.kind}!> [And out came {k.a}.|And it was true: \
+         out came {k.a}.]",
     );
     t.say(
-        "[<You are clever,> {k.said}.|<How did you know?> {k.asked}. <Because you said: {u},> \
-         {h.said}.] [<Now it is your turn.>|<Let us be friends.>|]",
+        "[<You are clever,> {k.said}.|<How did you know?> {k.asked}. <Because you said: {u},> {h.said}.] \
+         [<Now it is your turn.>|<Let us be friends.>|]",
     );
     if t.packed {
         t.packed = false;
         t.say("{H} took the {y.n} out of {h.his} bag, and they shared it.");
     }
     t.say(
-        "[They played the game until it was time to go home.|From then on, {h} and {k} played this \
-         game every day.|At home, {h} played the game with everybody.]",
+        "[They played the game until it was time to go home.|From then on, {h} and {k} played this game \
+         every day.|At home, {h} played the game with everybody.]",
     );
     t.finish();
 }
@@ -146,45 +146,41 @@ pub(super) fn map(t: &mut Tale<'_>) {
         "a box under the stairs",
         "a hole in the wall",
     ]);
-    t.say(
-        "{Day} {h} found a piece of paper in {v}. It was a map! {H} [ran to|showed it to] \
-         {f.intro}.",
-    );
+    t.say("{Day} {h} found a piece of paper in {v}. It was a map! {H} [ran to|showed it to] {f.intro}.");
     t.say(
         "<Start at the {s},> {f} read. <Go {i} steps to the {t}. Then go {j} steps to the {u}, and \
-         dig.>",
+           dig.>",
     );
     t.say(
-        "They started at the {s}. [They counted {i} steps, and there was the {t}.|{I} steps, and \
-         they were at the {t}.] [Then they counted {j} steps, and there was the {u}.|{J} more \
-         steps, and there stood the {u}.]",
+        "They started at the {s}. [They counted {i} steps, and there was the {t}.|{I} steps, and they were \
+         at the {t}.] [Then they counted {j} steps, and there was the {u}.|{J} more steps, and there stood \
+         the {u}.]",
     );
     t.m = t.i + t.j;
     t.maybe(1, 3, "<{I} and {j} make {m} steps,> {f.said}.");
     t.say(
-        "[They dug and dug.|{H} dug first, and then {f} dug.] [Clink!|Bump!] There was a little \
-         box, and in it lay {o.a}[!|.]",
+        "[They dug and dug.|{H} dug first, and then {f} dug.] [Clink!|Bump!] There was a little box, and \
+         in it lay {o.a}[!|.]",
     );
     if owner {
         t.k = t.stranger(ELDERS);
         t.say(
-            "[There was a note with it|Under it was a note]: <This {o.n} belongs to {k} by the \
-             {s}.> So they brought it back. {K} had tears in {k.his} eyes. <I hid it when I was \
-             young,> {k.he} said, <and then I forgot where.>",
+            "[There was a note with it|Under it was a note]: <This {o.n} belongs to {k} by the {s}.> So \
+             they brought it back. {K} had tears in {k.his} eyes. <I hid it when I was young,> {k.he} \
+             said, <and then I forgot where.>",
         );
         t.say(
-            "[<For that you shall both have {k.food},> {k.he} said.|{K} told them stories until \
-             the evening.|<Keep the map,> {k.he} said, <and hide something of your own.>]",
+            "[<For that you shall both have {k.food},> {k.he} said.|{K} told them stories until the \
+             evening.|<Keep the map,> {k.he} said, <and hide something of your own.>]",
         );
     } else {
         t.say(
-            "[<Who gets it?> {f.asked}. <You have it today, and I have it tomorrow,> {h.said}.|<It \
-             is yours and mine,> {h.said}.|<We found it together, so it belongs to both of us,> \
-             {f.said}.]",
+            "[<Who gets it?> {f.asked}. <You have it today, and I have it tomorrow,> {h.said}.|<It is \
+             yours and mine,> {h.said}.|<We found it together, so it belongs to both of us,> {f.said}.]",
         );
         t.say(
-            "Then they put [something|a toy] of their own into the box and put the map back where \
-             it had been, for [somebody else|the next one] to find.",
+            "Then they put [something|a toy] of their own into the box and put the map back where it had \
+             been, for [somebody else|the next one] to find.",
         );
     }
     t.finish();
@@ -231,9 +227,8 @@ pub(super) fn week(t: &mut Tale<'_>) {
     t.w = third;
     t.say("And on {u}, {h.he} {w}.");
     t.say(
-        "[On Sunday|When Sunday came], {h} was [ill|so tired that {h.he} stayed in bed|sad, \
-         because it was {h.his} birthday and nobody seemed to know]. [Then there was a knock at \
-         the door.|Knock, knock!]",
+        "[On Sunday|When Sunday came], {h} was [ill|so tired that {h.he} stayed in bed|sad, because it was \
+         {h.his} birthday and nobody seemed to know]. [Then there was a knock at the door.|Knock, knock!]",
     );
     (t.v, t.w) = (works[0].2, works[1].2);
     t.t = works[1].0.noun;
@@ -241,16 +236,15 @@ pub(super) fn week(t: &mut Tale<'_>) {
     t.t = works[2].0.noun;
     t.v = works[2].2;
     t.say(
-        "And last of all came the {t} with {v}. [<You helped us,> they said, <and now we help \
-         you.>|<All week you helped us,> said the {t}. <Today is your day.>]",
+        "And last of all came the {t} with {v}. [<You helped us,> they said, <and now we help you.>|<All \
+         week you helped us,> said the {t}. <Today is your day.>]",
     );
     t.say(
-        "[They sang and ate and laughed, and {h} felt fine again.|{H} did not know what to say. \
-         {H.he} laughed and cried at the same time.|They all sat on {h.his} bed and told \
-         stories.]",
+        "[They sang and ate and laughed, and {h} felt fine again.|{H} did not know what to say. {H.he} \
+         laughed and cried at the same time.|They all sat on {h.his} bed and told stories.]",
     );
-    t.moral = "[What you give comes back to you.|If you are good to others, they are good to \
-               you.|It had been a good week.]";
+    t.moral = "[What you give comes back to you.|If you are good to others, they are good to you.|It had \
+               been a good week.]";
     t.finish();
 }
 
@@ -290,33 +284,33 @@ pub(super) fn mother(t: &mut Tale<'_>) {
     t.open(Some(KIND));
     t.say("{Day} {h} found a little {s} {p.in}. It was all alone, and it [cried|shook|was cold].");
     t.say(
-        "[<Where is your mother?> {h.asked}. <I do not know,> said the {s}.|<I want my mother,> \
-         said the {s}. <Do not cry,> {h.said}. <We will find her.>] <What does she say?> \
-         {h.asked}. <{T},> said the {s}.",
+        "[<Where is your mother?> {h.asked}. <I do not know,> said the {s}.|<I want my mother,> said the \
+         {s}. <Do not cry,> {h.said}. <We will find her.>] <What does she say?> {h.asked}. <{T},> said the \
+         {s}.",
     );
     t.w = wrong.call;
     t.v = wrong.home;
     t.say(
-        "So they went to look. First they came to {e}, who was {v}. <{W},> {e.said}. [<That is not \
-         my mother,> said the {s}.|The {s} shook its head. <My mother does not say that.>]",
+        "So they went to look. First they came to {e}, who was {v}. <{W},> {e.said}. [<That is not my \
+         mother,> said the {s}.|The {s} shook its head. <My mother does not say that.>]",
     );
     t.outdoors();
     t.maybe(
         1,
         2,
-        "[The {s} was tired, so {h} carried it.|{H} put {h.his} coat around the {s}.|<I am \
-         hungry,> said the {s}, and {h} gave it a bit of bread.]",
+        "[The {s} was tired, so {h} carried it.|{H} put {h.his} coat around the {s}.|<I am hungry,> said \
+         the {s}, and {h} gave it a bit of bread.]",
     );
     t.say(
-        "Then, from far away, they heard something: <{T}!> <That is her!> cried the {s}. And \
-         there, {u}, was {k}. [The {s} ran to her as fast as it could.|How glad they were!]",
+        "Then, from far away, they heard something: <{T}!> <That is her!> cried the {s}. And there, {u}, \
+         was {k}. [The {s} ran to her as fast as it could.|How glad they were!]",
     );
     t.say(
-        "<Thank you for bringing my little one home,> {k.said}. [<Come and see us again.>|<You \
-         have a good heart.>|]",
+        "<Thank you for bringing my little one home,> {k.said}. [<Come and see us again.>|<You have a good \
+         heart.>|]",
     );
-    t.moral = "[On the way back, {h} ran, because {h.he} wanted to see {h.his} own mother \
-               too.|That evening, {h} gave {h.his} mother a very big hug.|After that, {h} went to \
-               see the {s} every day, and saw how it grew.]";
+    t.moral = "[On the way back, {h} ran, because {h.he} wanted to see {h.his} own mother too.|That \
+               evening, {h} gave {h.his} mother a very big hug.|After that, {h} went to see the {s} every \
+               day, and saw how it grew.]";
     t.say(t.moral);
 }

@@ -98,49 +98,46 @@ pub(super) fn truth(t: &mut Tale<'_>) {
         "{Day} {h} was playing inside with {h.his} {o.f}.",
     );
     t.say(
-        "[<Be careful,> {g.said}, but {h} did not listen.|{H~} jumped and ran, faster and \
-         faster.|<Not so wild,> {g.called}. But {h} ran and jumped.] {u}",
+        "[<Be careful,> {g.said}, but {h} did not listen.|{H~} jumped and ran, faster and faster.|<Not so \
+         wild,> {g.called}. But {h} ran and jumped.] {u}",
     );
-    t.say(
-        "[{H} was very still.|<Oh no!> {h} thought.|{H.his} heart beat fast.] It was {g.s} \
-           {x.f}!",
-    );
+    t.say("[{H} was very still.|<Oh no!> {h} thought.|{H.his} heart beat fast.] It was {g.s} {x.f}!");
     let hides = t.rng.chance(3, 5);
     if hides {
         t.say_if(
             fence,
             "{H~} hid the {o.n} and ran away.",
-            "[{H~} hid behind the door.|{H~} put a blanket over it and went to {h.his} room.|{H~} \
-             shut the door and ran outside.]",
+            "[{H~} hid behind the door.|{H~} put a blanket over it and went to {h.his} room.|{H~} shut the \
+             door and ran outside.]",
         );
         t.say(
-            "<Who broke the {x.n}?> {g.asked}. [{H} looked at the floor|{H.his} face was hot|{H} \
-             felt bad inside|First {h} said nothing].",
+            "<Who broke the {x.n}?> {g.asked}. [{H} looked at the floor|{H.his} face was hot|{H} felt bad \
+             inside|First {h} said nothing].",
         );
     } else {
         t.say(
-            "[{H~} wanted to hide, but that felt wrong.|{H~} could say that it was the cat. But \
-             that was not true.] So {h.he} went to {g}.",
+            "[{H~} wanted to hide, but that felt wrong.|{H~} could say that it was the cat. But that was \
+             not true.] So {h.he} went to {g}.",
         );
     }
     t.say(
-        "[<I broke your {x.n},> {h.said}. <I was playing with the {o.n}. I am sorry.>|<It was me,> \
-         {h.he} said. <I broke the {x.n} with my {o.n}, and I am sorry.>]",
+        "[<I broke your {x.n},> {h.said}. <I was playing with the {o.n}. I am sorry.>|<It was me,> {h.he} \
+         said. <I broke the {x.n} with my {o.n}, and I am sorry.>]",
     );
     t.say(
-        "[{G} was sad about the {x.n}, but {g.he} was not angry.|{G} looked at the {x.n} and then \
-         at {h}.] <[Thank you for telling me|I am glad that you told me the truth],> {g.he} said. \
-         <[Let us mend it|Come, we can mend it].>",
+        "[{G} was sad about the {x.n}, but {g.he} was not angry.|{G} looked at the {x.n} and then at {h}.] \
+         <[Thank you for telling me|I am glad that you told me the truth],> {g.he} said. <[Let us mend \
+         it|Come, we can mend it].>",
     );
     t.say("{G} got {v}.");
     t.say(case.mended);
     t.say(
-        "[It took a long time, but it was nice to work together.|The {x} was not quite the same, \
-         but {g} liked it even more.|At the end it looked almost new.|]",
+        "[It took a long time, but it was nice to work together.|The {x} was not quite the same, but {g} \
+         liked it even more.|At the end it looked almost new.|]",
     );
-    t.moral = "[After that, {h} played with the {o.n} outside.|{H} felt light again, because \
-               {h.he} had told the truth.|The truth is hard to say, but it makes you feel \
-               better.|{H} learned that you can mend almost anything, if you tell.]";
+    t.moral = "[After that, {h} played with the {o.n} outside.|{H} felt light again, because {h.he} had \
+               told the truth.|The truth is hard to say, but it makes you feel better.|{H} learned that \
+               you can mend almost anything, if you tell.]";
     t.finish();
 }
 
@@ -180,36 +177,35 @@ pub(super) fn cry_wolf(t: &mut Tale<'_>) {
     t.choose_sky();
     t.open(Some(NAUGHTY));
     t.say(
-        "{Day} {h} cried, <{s}!> {F.intro} and {k} came running. But {h} only laughed. <I fooled \
-         you!> {h.he} said.",
+        "{Day} {h} cried, <{s}!> {F.intro} and {k} came [running|at once|as fast as they could]. [But {h} \
+         only laughed. <I fooled you!> {h.he} said.|{H} laughed until {h.his} tummy hurt. <It was only a \
+         joke!> {h.he} said.|But nothing was wrong. <I fooled you!> {h.cried}.]",
     );
     t.say(
         "[{F} did not laugh.|{F} was angry.|<That is not funny,> {f.said}.] [The next day|In the \
-         afternoon|A little later], {h} did it again: <{s}!> Again they came, and again {h} \
-         laughed.",
+         afternoon|A little later], {h} did it again: <{s}!> [Again they came, and again {h} \
+         laughed.|Again they ran, and again it was only a trick.|They came once more, and {h} laughed once \
+         more.]",
     );
-    t.say(
-        "[But then it was true.|But the third time it was no trick.|And then it really \
-           happened.]",
-    );
+    t.say("[But then it was true.|But the third time it was no trick.|And then it really happened.]");
     t.say("{u} <{s}!> {h.he} cried.");
     t.say(
-        "[But this time nobody came.|<That is only a trick,> {f} said to {k}, and they stayed \
-         where they were.|{F} and {k} heard it. <We do not believe {h.him},> {k.said}.] {v}",
+        "[But this time nobody came.|<That is only a trick,> {f} said to {k}, and they stayed where they \
+         were.|{F} and {k} heard it. <We do not believe {h.him},> {k.said}.] {v}",
     );
     t.say(
-        "<Why did you not come?> {h} asked {f}. <We did not believe you,> {f.said}. [<You said it \
-         two times, and it was not true.>|<It was a trick the first time and the second time.>]",
+        "<Why did you not come?> {h} asked {f}. <We did not believe you,> {f.said}. [<You said it two \
+         times, and it was not true.>|<It was a trick the first time and the second time.>]",
     );
     t.say(
-        "[<I will not do it again,> {h.said}, and {h.he} did not.|{H} was sorry, and said so.|From \
-         then on, {h} told the truth.]",
+        "[<I will not do it again,> {h.said}, and {h.he} did not.|{H} was sorry, and said so.|From then \
+         on, {h} told the truth.]",
     );
     t.maybe(
         1,
         2,
-        "[If you play tricks, nobody believes you when you need help.|{H} still likes jokes, but \
-         {h.he} never cries for help in fun.]",
+        "[If you play tricks, nobody believes you when you need help.|{H} still likes jokes, but {h.he} \
+         never cries for help in fun.]",
     );
 }
 
@@ -273,8 +269,8 @@ static ADVICE: [Advice; 6] = [
         warns: "It gets dark early",
         then: "Soon it got dark, and {h.he} was still far from home.",
         suffers: "{H~} could not see the path and bumped into a tree.",
-        remedy: "Then {h.he} saw a light. It was {f.intro}. <Come, my lantern shines for both of \
-                 us,> {f.said}.",
+        remedy: "Then {h.he} saw a light. It was {f.intro}. <Come, my lantern shines for both of us,> \
+                 {f.said}.",
     },
 ];
 
@@ -290,16 +286,16 @@ pub(super) fn advice(t: &mut Tale<'_>) {
     (t.s, t.u, t.v) = (case.warns, case.then, case.suffers);
     t.open(Some(STUBBORN));
     t.say(
-        "{Day} {h} wanted to go {p.to}. <[Take your {o.n} with you|Do not forget your {o.n}],> \
-         {g.said}. <{S}.>",
+        "{Day} {h} wanted to go {p.to}. <[Take your {o.n} with you|Do not forget your {o.n}],> {g.said}. \
+         <{S}.>",
     );
     t.say(
-        "[<I do not want to,> {h.said}, and went out without it.|<No!> {h.said}. <I do not need \
-         it.> And off {h.he} went.|But {h} left the {o.f} at home.]",
+        "[<I do not want to,> {h.said}, and went out without it.|<No!> {h.said}. <I do not need it.> And \
+         off {h.he} went.|But {h} left the {o.f} at home.]",
     );
     t.say(
-        "[At first it was fun {p.in}.|For a while {h.he} played {p.in}, and all was well.|{H~} \
-         {h.go} {p.to} and sang.]",
+        "[At first it was fun {p.in}.|For a while {h.he} played {p.in}, and all was well.|{H~} {h.go} \
+         {p.to} and sang.]",
     );
     if !matches!(case.sky, Sky::Snowy) {
         t.outdoors();
@@ -307,8 +303,8 @@ pub(super) fn advice(t: &mut Tale<'_>) {
     t.say("{u}");
     t.say("{v}");
     t.say(
-        "[<I wish I had my {o.n},> {h} thought.|Now {h} thought of the {o.f} at home.|<{G} was \
-         right,> {h} thought.]",
+        "[<I wish I had my {o.n},> {h} thought.|Now {h} thought of the {o.f} at home.|<{G} was right,> {h} \
+         thought.]",
     );
     t.say_if(
         case.remedy.starts_with("Then"),
@@ -317,18 +313,18 @@ pub(super) fn advice(t: &mut Tale<'_>) {
     );
     t.say(case.remedy);
     t.say(
-        "[<Thank you,> {h.said}. <You were clever to bring it.>|{H} was glad. <I should have \
-         listened,> {h.he} said.|<Thank you, {f},> {h.said}.]",
+        "[<Thank you,> {h.said}. <You were clever to bring it.>|{H} was glad. <I should have listened,> \
+         {h.he} said.|<Thank you, {f},> {h.said}.]",
     );
     t.say(
-        "[The next day, when {h} went out, {g} did not have to say a word. {H} took the {o.f} \
-         along.|The next time {g} said, <Take your {o.n},> {h} took it at once.|After that, {h} \
-         never went out without {h.his} {o.f}.]",
+        "[The next day, when {h} went out, {g} did not have to say a word. {H} took the {o.f} along.|The \
+         next time {g} said, <Take your {o.n},> {h} took it at once.|After that, {h} never went out \
+         without {h.his} {o.f}.]",
     );
     t.maybe(
         1,
         3,
-        "[And {g} smiled.|It is good to listen to those who know.|{H} even took two, one for \
-         {h.himself} and one for {f}.]",
+        "[And {g} smiled.|It is good to listen to those who know.|{H} even took two, one for {h.himself} \
+         and one for {f}.]",
     );
 }

@@ -29,12 +29,12 @@ pub(super) fn lost(t: &mut Tale<'_>) {
     t.o = t.some_thing(TREASURES);
     t.open(Some(FORGETFUL));
     t.say(
-        "[{H~} had {o.a} that {h.he} loved very much.|{H~} had {o.a}. It was a gift from {g}.|The \
-         thing {h} loved most was {h.his} {o.f}.|{G} had given {h.him} {o.a}.]",
+        "[{H~} had {o.a} that {h.he} loved very much.|{H~} had {o.a}. It was a gift from {g}.|The thing \
+         {h} loved most was {h.his} {o.f}.|{G} had given {h.him} {o.a}.]",
     );
     t.say(
-        "{Day} {h} [took the {o.n} along {p.to}|went {p.to} with the {o.n}|{h.go} {p.to} with \
-         {h.his} {o.n}].",
+        "{Day} {h} [took the {o.n} along {p.to}|went {p.to} with the {o.n}|{h.go} {p.to} with {h.his} \
+         {o.n}].",
     );
     match t.rng.below(8) {
         0 => t.on_the_way(),
@@ -49,53 +49,49 @@ pub(super) fn lost(t: &mut Tale<'_>) {
          {w}.|{H~} stopped to {w}, and put the {o.n} down {s}.]",
     );
     t.say(
-        "[Then it was time to go home.|Soon it got late, and {h} ran home.|Then {g} called, and \
-         {h} ran home.|When the sun was low, {h} went home.]",
+        "[Then it was time to go home.|Soon it got late, and {h} ran home.|Then {g} called, and {h} ran \
+         home.|When the sun was low, {h} went home.]",
     );
     t.say(
-        "[At bedtime, the {o.n} was gone!|But at home there was no {o.n}.|At home, {h~} wanted to \
-         show the {o.n} to {g}, but it was not there.]",
+        "[At bedtime, the {o.n} was gone!|But at home there was no {o.n}.|At home, {h~} wanted to show the \
+         {o.n} to {g}, but it was not there.]",
     );
     t.say(
-        "[<Where is my {o}?> {h.cried}.|<My {o.n} is gone!> {h.cried}.|<Oh no! I lost my {o}!> \
-         {h.cried}.]",
+        "[<Where is my {o}?> {h.cried}.|<My {o.n} is gone!> {h.cried}.|<Oh no! I lost my {o}!> {h.cried}.]",
     );
     [t.t, t.u] = t.some(INDOORS);
     t.say(
-        "{H~} looked {t}[, but it was not there.|. No {o.n}.] {H~} looked {u}[, but [there was \
-         only dust|{h.he} found only an old sock|it was not there].|. No {o.n} there.]",
+        "{H~} looked {t}[, but it was not there.|. No {o.n}.] {H~} looked {u}[, but [there was only \
+         dust|{h.he} found only an old sock|it was not there].|. No {o.n} there.]",
     );
     let met = t.rng.chance(1, 3);
     t.say(
-        "[<Think,> {g.said}. <Where did you have it last?>|<When did you see it last?> \
-         {g.asked}.|<What did you do today?> {g.asked}.] [{H} thought hard.|{H} thought and \
-         thought.|{H} closed {h.his} eyes and thought.] [<I stopped to {w},> {h.he} said[ \
-         slowly|].|<I put it down to {w}!> {h.he} said.]",
+        "[<Think,> {g.said}. <Where did you have it last?>|<When did you see it last?> {g.asked}.|<What \
+         did you do today?> {g.asked}.] [{H} thought hard.|{H} thought and thought.|{H} closed {h.his} \
+         eyes and thought.] [<I stopped to {w},> {h.he} said[ slowly|].|<I put it down to {w}!> {h.he} \
+         said.]",
     );
     if met {
         t.k = t.stranger(ELDERS);
         t.say(
-            "They went back {p.to}. There, {s}, sat {k.a}, and next to {k.him} lay the {o.f}. <I \
-             [kept it safe|looked after it] for you,> {k.said}. <Thank you!> {h.said}[, and gave \
-             {k.him} a hug|].",
+            "They went back {p.to}. There, {s}, sat {k.a}, and next to {k.him} lay the {o.f}. <I [kept it \
+             safe|looked after it] for you,> {k.said}. <Thank you!> {h.said}[, and gave {k.him} a hug|].",
         );
     } else {
         t.say(
-            "[They went back {p.to} together|They took a lantern and went back {p.to}|{H} ran back \
-             {p.to} as fast as {h.he} could]. [And there, {s}, was the {o.f}!|There it was, {s}: \
-             the {o.f}!|{H} looked {s}, and there was the {o.f}!]",
+            "[They went back {p.to} together|They took a lantern and went back {p.to}|{H} ran back {p.to} \
+             as fast as {h.he} could]. [And there, {s}, was the {o.f}!|There it was, {s}: the {o.f}!|{H} \
+             looked {s}, and there was the {o.f}!]",
         );
     }
     t.maybe(
         1,
         4,
-        "[{H} hugged the {o.n}.|{H} was so happy that {h.he} danced.|{H} held it tight all the way \
-         home.]",
+        "[{H} hugged the {o.n}.|{H} was so happy that {h.he} danced.|{H} held it tight all the way home.]",
     );
-    t.moral = "[After that, {h} always looked behind {h.him} before {h.he} went home.|From then \
-               on, {h} put {h.his} things back in their place.|Now {h} has a special place for the \
-               {o}, and that is where it stays.|<Next time I will take better care of it,> \
-               {h.said}.]";
+    t.moral = "[After that, {h} always looked behind {h.him} before {h.he} went home.|From then on, {h} \
+               put {h.his} things back in their place.|Now {h} has a special place for the {o}, and that \
+               is where it stays.|<Next time I will take better care of it,> {h.said}.]";
     t.finish();
 }
 
@@ -117,37 +113,35 @@ pub(super) fn stuck(t: &mut Tale<'_>) {
     t.maybe(1, 4, "<I will try again,> {h.he} said.");
     t.say(b);
     t.say(
-        "[{H~} sat down and [cried|was very sad].|A tear ran down {h.his} nose.|{H~} did not know \
-         what to do.|{H~} sat down and thought.]",
+        "[{H~} sat down and [cried|was very sad].|A tear ran down {h.his} nose.|{H~} did not know what to \
+         do.|{H~} sat down and thought.]",
     );
     t.say(
-        "[Just then {k.a} came by.|{A} {k.adj} {k.kind} heard {h.him} and came closer.|Then {k.a} \
-         came along.] <[What is wrong|Why are you so sad|What is the matter], [little one|little \
-         {h.kind}]?> {k.asked}. [<My {o.n} is {s},> {h.said}.|<My {o.n} is {s}, and I cannot get \
-         it,> {h.said}.]",
+        "[Just then {k.a} came by.|{A} {k.adj} {k.kind} heard {h.him} and came closer.|Then {k.a} came \
+         along.] <[What is wrong|Why are you so sad|What is the matter], [little one|little {h.kind}]?> \
+         {k.asked}. [<My {o.n} is {s},> {h.said}.|<My {o.n} is {s}, and I cannot get it,> {h.said}.]",
     );
     t.say(
         "[<I can help you,> {k.said}.|<That is easy for {a} {k.kind},> {k.said}.|<Let me try,> \
-         {k.said}.]",
+           {k.said}.]",
     );
     t.say("{v}");
     if t.packed && t.rng.chance(2, 3) {
         t.packed = false;
         t.say(
-            "[<Thank you!> {h.said}.|{H} was so glad.] {H~} took the {y} out of {h.his} bag, and \
-             [they shared it|they ate it together|gave it to {k}].",
+            "[<Thank you!> {h.said}.|{H} was so glad.] {H~} took the {y} out of {h.his} bag, and [they \
+             shared it|they ate it together|gave it to {k}].",
         );
     } else {
         t.say(
-            "[<Thank you, {k.voc}!> {h.said}.|<Oh, thank you!> {h.said}. <You are a good \
-             friend.>|{H} was so glad. <How can I thank you?> {h.he} asked. <[Just be my \
-             friend|Come and see me again],> {k.said}.|{H} thanked {k} and gave {k.him} some \
-             {k.food}.]",
+            "[<Thank you, {k.voc}!> {h.said}.|<Oh, thank you!> {h.said}. <You are a good friend.>|{H} was \
+             so glad. <How can I thank you?> {h.he} asked. <[Just be my friend|Come and see me again],> \
+             {k.said}.|{H} thanked {k} and gave {k.him} some {k.food}.]",
         );
     }
-    t.moral = "[{H} had learned that it is good to ask for help.|Now {h} knew: what one cannot do, \
-               two can.|From that day on, {h} and {k} were friends.|Everybody is good at \
-               something, and {h} never forgot it.]";
+    t.moral = "[{H} had learned that it is good to ask for help.|Now {h} knew: what one cannot do, two \
+               can.|From that day on, {h} and {k} were friends.|Everybody is good at something, and {h} \
+               never forgot it.]";
     t.finish();
 }
 
@@ -184,7 +178,7 @@ pub(super) fn returned(t: &mut Tale<'_>) {
         ),
         (
             "{K.his} foot was caught between two roots. <I cannot get out,> {k.said}.",
-            "{H} pushed the roots apart, and {k.he} was free.",
+            "{H} pushed the roots apart, and {k} was free.",
             "[You set me free|When I was caught, you set me free]",
         ),
         (
@@ -197,29 +191,29 @@ pub(super) fn returned(t: &mut Tale<'_>) {
     t.say(done);
     t.w = thanks;
     t.say(
-        "[<Thank you,> {k.said}. <I will not forget it.>|<You are kind,> {k.said}. <One day I will \
-         help you too.>]",
+        "[<Thank you,> {k.said}. <I will not forget it.>|<You are kind,> {k.said}. <One day I will help \
+         you too.>]",
     );
     t.say(
-        "[A week later|The next day|Some days later|Not long after that], {h} was [out|playing] \
-         with {h.his} {o.f}.",
+        "[A week later|The next day|Some days later|Not long after that], {h} was [out|playing] with \
+         {h.his} {o.f}.",
     );
     t.say(obstacle.cause);
     let attempt = t.pick(obstacle.tries);
     t.say(attempt);
     t.say("[<Who can help me?> {h.cried}.|{H~} sat down and was sad.|{H~} wanted to cry.]");
     t.say(
-        "[Then {h.he} heard a [voice|friendly voice]. It was {k}!|And who came along? It was \
-         {k}!|But {k} had heard {h.him} and came at once.] [<{w},> {k.said}. <Now it is my \
-         turn.>|<{w}, and now I will help you,> {k.said}.]",
+        "[Then {h.he} heard a [voice|friendly voice]. It was {k}!|And who came along? It was {k}!|But {k} \
+         had heard {h.him} and came at once.] [<{w},> {k.said}. <Now it is my turn.>|<{w}, and now I will \
+         help you,> {k.said}.]",
     );
     t.say("{v}");
-    t.moral = "[A good deed comes back.|Whoever helps will be helped.|It is good to be kind, \
-               because kindness comes back.|{H} was glad that {h.he} had been kind.|From then on \
-               they were best friends.]";
+    t.moral = "[A good deed comes back.|Whoever helps will be helped.|It is good to be kind, because \
+               kindness comes back.|{H} was glad that {h.he} had been kind.|From then on they were best \
+               friends.]";
     t.say(
-        "[{H} took the {o} and laughed.|<Thank you!> {h.said}.|<You did not forget!> {h.said}. <A \
-         friend never forgets,> {k.said}.]",
+        "[{H} took the {o} and laughed.|<Thank you!> {h.said}.|<You did not forget!> {h.said}. <A friend \
+         never forgets,> {k.said}.]",
     );
     t.finish();
 }

@@ -16,8 +16,8 @@ const SLIPS: &[(&str, &str, &str)] = &[
     (
         "forgot to look at the clock",
         "It was as black as coal",
-        "When the clock says four, it must \
-            come out",
+        "When the clock says four, it must come \
+            out",
     ),
     ("left out the baking powder", "It was as flat as a plate", "The powder makes it rise"),
     (
@@ -41,36 +41,36 @@ pub(super) fn cake(t: &mut Tale<'_>) {
     t.open(Some(nature));
     t.n = 4 + t.rng.below(5);
     t.say(
-        "{Day} {h} wanted to bake a cake for {f}[, who was {n} years old that day|, because it was \
-         {f.his} birthday|, because {f} was sad]. {F} loved {o.s}[ more than anything|].",
+        "{Day} {h} wanted to bake a cake for {f}[, who was {n} years old that day|, because it was {f.his} \
+         birthday|, because {f} was sad]. {F} loved {o.s}[ more than anything|].",
     );
     t.say(
-        "{H} took flour and milk and {o.s} and began. [But {h.he} was in a hurry and|But {h.he} \
-         was thinking of something else and|{H~} sang so loud that {h.he}] {s}.",
+        "{H} took flour and milk and {o.s} and began. [But {h.he} was in a hurry and|But {h.he} was \
+         thinking of something else and|{H~} sang so loud that {h.he}] {s}.",
     );
     let taste = slip.contains("salt");
     t.say_if(
         taste,
         "When the cake was done, {h} tasted it. <Oh no!> {h.he} cried. {T}[!|.]",
-        "[An hour later {h} looked into the oven.|Then {h.he} looked at the cake.] <Oh no!> {h.he} \
-         cried. {T}[!|.]",
+        "[An hour later {h} looked into the oven.|Then {h.he} looked at the cake.] <Oh no!> {h.he} cried. \
+         {T}[!|.]",
     );
     t.say(
-        "[<What did I do wrong?> {h.asked}.|{H} wanted to throw the spoon at the wall.|<I will \
-         never bake again,> {h.said}.] {G} [looked at it|came and tasted it]. <{U},> {g.he} said. \
-         <[Come, we will try again|Do it once more, and slowly].>",
+        "[<What did I do wrong?> {h.asked}.|{H} wanted to throw the spoon at the wall.|<I will never bake \
+         again,> {h.said}.] {G} [looked at it|came and tasted it]. <{U},> {g.he} said. <[Come, we will try \
+         again|Do it once more, and slowly].>",
     );
     t.say(
-        "This time {h} was careful. <{U},> {h.he} said to {h.himself}. [And the second cake was \
-         golden and round.|Soon the whole {h.home} smelled wonderful.]",
+        "This time {h} was careful. <{U},> {h.he} said to {h.himself}. [And the second cake was golden and \
+         round.|Soon the whole {h.home} smelled wonderful.]",
     );
     t.say(
-        "[They put {o.s} on top|On top they put {n} {o.s}] and brought it to {f}. <Oh, {o.s}!> \
-         {f.cried}. <How did you know?> [<You told me once,> {h.said}.|{H} only smiled.] [And what \
-         became of the first cake? The birds ate it.|]",
+        "[They put {o.s} on top|On top they put {n} {o.s}] and brought it to {f}. <Oh, {o.s}!> {f.cried}. \
+         <How did you know?> [<You told me once,> {h.said}.|{H} only smiled.] [And what became of the \
+         first cake? The birds ate it.|]",
     );
-    t.moral = "[A mistake is good for something, if you learn from it.|The second time is often \
-               better than the first.|{H} never forgot that again.]";
+    t.moral = "[A mistake is good for something, if you learn from it.|The second time is often better \
+               than the first.|{H} never forgot that again.]";
     t.finish();
 }
 
@@ -90,34 +90,31 @@ pub(super) fn snowman(t: &mut Tale<'_>) {
     ]);
     t.u = t.pick(&["a broom", "a long branch", "an old umbrella", "a wooden spoon"]);
     t.open(None);
+    t.say("{Day} {h} and {f.intro} made a snowman[| out of three big balls|, as tall as the two of them].");
     t.say(
-        "{Day} {h} and {f.intro} made a snowman[| out of three big balls|, as tall as the two of \
-         them].",
+        "<He has no nose,> {h.said}, and gave him {s}. <He cannot see,> {f.said}, and gave him {t} for \
+         eyes. [In his hand they put {u}.|He also got {u}.]",
     );
     t.say(
-        "<He has no nose,> {h.said}, and gave him {s}. <He cannot see,> {f.said}, and gave him {t} \
-         for eyes. [In his hand they put {u}.|He also got {u}.]",
-    );
-    t.say(
-        "[<He looks cold,> {h.said}.|<Is he not cold?> {h.asked}.] {H~} took off {h.his} own {o.f} \
-         and put it on the snowman.",
+        "[<He looks cold,> {h.said}.|<Is he not cold?> {h.asked}.] {H~} took off {h.his} own {o.f} and put \
+         it on the snowman.",
     );
     t.n = 2 + t.rng.below(5);
     t.say(
-        "[Every day|For {n} days] they came to see him. <What is your name?> {f.asked}. [He did \
-         not answer, so they called him Mister Cold.|He did not answer, so they called him Bill.]",
+        "[Every day|For {n} days] they came to see him. <What is your name?> {f.asked}. [He did not \
+         answer, so they called him Mister Cold.|He did not answer, so they called him Bill.]",
     );
     t.say(
-        "Then the sun got warm, and one morning he was gone. In the wet grass lay {s}, {t}, {u} \
-         and the {o.f}.",
+        "Then the sun got warm, and one morning he was gone. In the wet grass lay {s}, {t}, {u} and the \
+         {o.f}.",
     );
     t.say(
-        "[{F} was sad.|{H} was sad.|They were both very sad.] <Where did he go?> {f.asked}. <He is \
-         water now,> {h.said}. <[The flowers will drink him|He went to the river, and the river \
-         goes to the sea].>",
+        "[{F} was sad.|{H} was sad.|They were both very sad.] <Where did he go?> {f.asked}. <He is water \
+         now,> {h.said}. <[The flowers will drink him|He went to the river, and the river goes to the \
+         sea].>",
     );
     t.say(
-        "{H} took the {o.n} home[ and dried it|]. [<We will need it next winter,> {h.he} said.|It \
-         hung by the door until the next winter.]",
+        "{H} took the {o.n} home[ and dried it|]. [<We will need it next winter,> {h.he} said.|It hung by \
+         the door until the next winter.]",
     );
 }

@@ -87,28 +87,22 @@ pub(super) fn noise(t: &mut Tale<'_>) {
     t.say(noise.night);
     t.say("Then {h.he} heard [something|a noise]. {S}! [What was that?|There it was again. {S}!]");
     t.say(
-        "[<It is {u}!> {h} thought, and pulled the blanket over {h.his} head.|{H~} thought of {u}, \
-         and {h.his} heart beat fast.|<Maybe it is {u},> {h.whispered}.]",
+        "[<It is {u}!> {h} thought, and pulled the blanket over {h.his} head.|{H~} thought of {u}, and \
+         {h.his} heart beat fast.|<Maybe it is {u},> {h.whispered}.]",
     );
-    t.maybe(
-        1,
-        2,
-        "[{H.his} knees shook.|{H~} held {h.his} pillow tight.|{H~} did not move at \
-                   all.]",
-    );
+    t.maybe(1, 2, "[{H.his} knees shook.|{H~} held {h.his} pillow tight.|{H~} did not move at all.]");
     let alone = noise.together.is_empty() || t.rng.chance(1, 2);
     if alone {
         t.say(
-            "[But then {h.he} said to {h.himself}, <I will be brave.>|<I want to know what it is,> \
-             {h.he} said at last.|{H~} counted to three: <One, two, three!>] {H~} took a \
-             [light|candle|lantern] and went to look, [one small step at a time|slowly, on the \
-             tips of {h.his} toes].",
+            "[But then {h.he} said to {h.himself}, <I will be brave.>|<I want to know what it is,> {h.he} \
+             said at last.|{H~} counted to three: <One, two, three!>] {H~} took a [light|candle|lantern] \
+             and went to look, [one small step at a time|slowly, on the tips of {h.his} toes].",
         );
     } else {
         t.say(
-            "<{G}!> {h.called}. {G} came with a [light|candle|lantern]. [<I heard a noise,> \
-             {h.said}. <I think it is {u}.>|<What is the matter?> {g.asked}. <There is {u}!> \
-             {h.said}.] <Let us go and look,> {g.said}[, and took {h.his} {h.paw}|].",
+            "<{G}!> {h.called}. {G} came with a [light|candle|lantern]. [<I heard a noise,> {h.said}. <I \
+             think it is {u}.>|<What is the matter?> {g.asked}. <There is {u}!> {h.said}.] <Let us go and \
+             look,> {g.said}[, and took {h.his} {h.paw}|].",
         );
     }
     t.say("[{S}! And what was it?|{S}! It was very near now.|{S}!] It was only {v}[!|.]");
@@ -119,8 +113,8 @@ pub(super) fn noise(t: &mut Tale<'_>) {
         3,
         4,
         "[When you look at a thing in the light, it is not so big.|Now {h} is not so afraid of the \
-         dark.|{H} had been afraid, but {h.he} had been brave too.|After that, when {h} heard a \
-         noise, {h.he} went to see what it was.]",
+         dark.|{H} had been afraid, but {h.he} had been brave too.|After that, when {h} heard a noise, \
+         {h.he} went to see what it was.]",
     );
 }
 
@@ -190,16 +184,16 @@ pub(super) fn sleepless(t: &mut Tale<'_>) {
     t.say("<{S},> {h.he} said.");
     t.say(second.remedy);
     t.say(
-        "[Now {h} had {u} and {v}, but still {h.he} was not asleep.|Now {h.he} had {u} and {v}. \
-         But sleep did not come.]",
+        "[Now {h} had {u} and {v}, but still {h.he} was not asleep.|Now {h.he} had {u} and {v}. But sleep \
+         did not come.]",
     );
     match t.rng.below(3) {
         0 => {
             t.w = t.pick(&["sheep", "stars", "ducks", "little boats", "rabbits"]);
             t.n = 4 + t.rng.below(7);
             t.say(
-                "<Then count {w},> {g.said}. <One, two, three,> {h.said}. {H~} came as far as {n}. \
-                 Then {h.his} eyes closed.",
+                "<Then count {w},> {g.said}. <One, two, three,> {h.said}. {H~} came as far as {n}. Then \
+                 {h.his} eyes closed.",
             );
         }
         1 => {
@@ -207,9 +201,8 @@ pub(super) fn sleepless(t: &mut Tale<'_>) {
             t.o = t.some_thing(TREASURES);
             t.k = t.stranger(ELDERS);
             t.say(
-                "<Tell me a story,> {h.said}. So {g} told {h.him} about {k.a} who lost {k.his} \
-                 {o.f} {p.in}. <Did {k.he} find it?> {h} asked, but before {g} could answer, \
-                 {h.he} was asleep.",
+                "<Tell me a story,> {h.said}. So {g} told {h.him} about {k.a} who lost {k.his} {o.f} \
+                 {p.in}. <Did {k.he} find it?> {h} asked, but before {g} could answer, {h.he} was asleep.",
             );
         }
         _ => {
@@ -241,9 +234,8 @@ pub(super) fn ill(t: &mut Tale<'_>) {
          thought.",
     );
     t.say(
-        "[{H~} went to {f.s} {f.home} and knocked.|So {h} {h.go} to {f.s} {f.home}.] {F} was in \
-         bed. [{F.his} nose was red.|{F.he} looked very pale.|{F.he} had a blanket up to {f.his} \
-         chin.]",
+        "[{H~} went to {f.s} {f.home} and knocked.|So {h} {h.go} to {f.s} {f.home}.] {F} was in bed. \
+         [{F.his} nose was red.|{F.he} looked very pale.|{F.he} had a blanket up to {f.his} chin.]",
     );
     let (says, brings, again) = [
         ("My throat hurts", "warm milk with honey", "the warm milk"),
@@ -254,26 +246,25 @@ pub(super) fn ill(t: &mut Tale<'_>) {
     (t.u, t.v, t.w) = (says, brings, again);
     t.say("<{U},> {f.said}. [<I am so bored.>|<I must stay in bed all week.>|]");
     t.say(
-        "[{H} ran home and came back with {v}.|So {h} brought {v}.] {H~} also brought {h.his} \
-         {o.f}, [so that {f} had something to look at|because {f} liked it|and {f} held it in \
-         {f.his} {f.paws}]. [Then {h.he} told {f.him} a funny story.|<You can keep it until you \
-         are well,> {h.he} said.|They laughed together, and {f} felt better.]",
+        "[{H} ran home and came back with {v}.|So {h} brought {v}.] {H~} also brought {h.his} {o.f}, [so \
+         that {f} had something to look at|because {f} liked it|and {f} held it in {f.his} {f.paws}]. \
+         [Then {h.he} told {f.him} a funny story.|<You can keep it until you are well,> {h.he} said.|They \
+         laughed together, and {f} felt better.]",
     );
     t.n = 2 + t.rng.below(4);
     t.say(
-        "[After {n} days|{N} days later], {f} was well again. [<Thank you,> {f.said}. <It was {w} \
-         that helped.>|<What helped the most?> {h.asked}. <{W},> {f.said}, <and you.>] [And {f.he} \
-         gave back the {o.n}.|]",
+        "[After {n} days|{N} days later], {f} was well again. [<Thank you,> {f.said}. <It was {w} that \
+         helped.>|<What helped the most?> {h.asked}. <{W},> {f.said}, <and you.>] [And {f.he} gave back \
+         the {o.n}.|]",
     );
     // A sore throat and a cold are caught; a headache and a bad foot are not.
     if reason < 2 && t.rng.chance(2, 3) {
         t.say(
-            "But now {h} had to stay in bed. <{U},> {h.he} said. [And who came to see {h.him}? It \
-             was {f}, and {f.he} had {v}!|The very same day, {f} knocked at the door and brought \
-             {v}.]",
+            "But now {h} had to stay in bed. <{U},> {h.he} said. [And who came to see {h.him}? It was {f}, \
+             and {f.he} had {v}!|The very same day, {f} knocked at the door and brought {v}.]",
         );
     }
-    t.moral = "[That is what friends are for.|A good friend comes when you are ill.|It is nice to \
-               be well, but it is even nicer to have a friend.]";
+    t.moral = "[That is what friends are for.|A good friend comes when you are ill.|It is nice to be well, \
+               but it is even nicer to have a friend.]";
     t.finish();
 }

@@ -18,34 +18,32 @@ pub(in super::super) struct Obstacle {
     helpers: &'static [(&'static Kind, &'static str)],
 }
 
-const CLIMB: &str = "[{K} climbed [up the tree|from branch to branch] and [pushed the {o.n} \
-                     down|brought the {o.n} down].|Up and up climbed {k}, to the very top, and \
-                     down came the {o.n}.]";
-const FLY: &str = "[{K} flew up into the tree and brought the {o.n} down.|{K} opened {k.his} \
-                   wings, flew to the top of the tree, and pulled the {o.n} free.]";
-const SWIM: &str = "[{K} jumped into the water, swam out, and pushed the {o.n} back to the \
-                    shore.|Splash! {K} swam to the {o.n} and brought it back.]";
-const DIG: &str = "[{K} dug and dug[, and the earth flew|], and soon there was the {o.n}.|{K} \
-                   began to dig. The hole got bigger and bigger, and at the bottom lay the \
-                   {o.n}.]";
-const SQUEEZE: &str = "[{K} was so small that {k.he} could run right down into the hole. Soon \
-                       {k.he} came back with the {o.n}.|{K} ran down the little hole and came up \
-                       again, pulling the {o.n} behind {k.him}.]";
-const LIFT: &str = "[{K} put {k.his} head against the stone and pushed. The stone rolled away!|{K} \
-                    pushed once, and the heavy stone rolled away.]";
-const CHEW: &str = "[{K} was not afraid of thorns. {K.he} ate the branches, one by one, until the \
-                    {o.n} was free.]";
-const PLUCK: &str = "[{K} was so small that the thorns did not touch {k.him}. {K.he} hopped into \
-                     the bush and pulled the {o.n} out.]";
-const SHINE: &str = "[{K} flew into the cave, and {k.his} little light shone on the walls. There, \
-                     in the corner, was the {o.n}!|{K} went first and made light. <There it is!> \
-                     {h.cried}, and picked up the {o.n}.]";
+const CLIMB: &str = "[{K} climbed [up the tree|from branch to branch] and [pushed the {o.n} down|brought \
+                     the {o.n} down].|Up and up climbed {k}, to the very top, and down came the {o.n}.]";
+const FLY: &str = "[{K} flew up into the tree and brought the {o.n} down.|{K} opened {k.his} wings, flew \
+                   to the top of the tree, and pulled the {o.n} free.]";
+const SWIM: &str = "[{K} jumped into the water, swam out, and pushed the {o.n} back to the shore.|Splash! \
+                    {K} swam to the {o.n} and brought it back.]";
+const DIG: &str = "[{K} dug and dug[, and the earth flew|], and soon there was the {o.n}.|{K} began to \
+                   dig. The hole got bigger and bigger, and at the bottom lay the {o.n}.]";
+const SQUEEZE: &str = "[{K} was so small that {k.he} could run right down into the hole. Soon {k.he} came \
+                       back with the {o.n}.|{K} ran down the little hole and came up again, pulling the \
+                       {o.n} behind {k.him}.]";
+const LIFT: &str = "[{K} put {k.his} head against the stone and pushed. The stone rolled away!|{K} pushed \
+                    once, and the heavy stone rolled away.]";
+const CHEW: &str = "[{K} was not afraid of thorns. {K.he} ate the branches, one by one, until the {o.n} \
+                    was free.]";
+const PLUCK: &str = "[{K} was so small that the thorns did not touch {k.him}. {K.he} hopped into the bush \
+                     and pulled the {o.n} out.]";
+const SHINE: &str = "[{K} flew into the cave, and {k.his} little light shone on the walls. There, in the \
+                     corner, was the {o.n}!|{K} went first and made light. <There it is!> {h.cried}, and \
+                     picked up the {o.n}.]";
 
 static OBSTACLES: [Obstacle; 7] = [
     Obstacle {
         things: &[&KITE, &BALLOON, &HAT, &SCARF, &RIBBON],
-        cause: "[Suddenly the wind [took|caught] the {o.n} and carried it up into a tall \
-                tree.|Then a strong wind came. Whoosh! It blew the {o.n} into the top of a tree.]",
+        cause: "[Suddenly the wind [took|caught] the {o.n} and carried it up into a tall tree.|Then a \
+                strong wind came. Whoosh! It blew the {o.n} into the top of a tree.]",
         place: "high up in the tree",
         tries: &[
             "{H~} jumped [as high as {h.he} could|up and down], but the branch was too high.",
@@ -63,8 +61,8 @@ static OBSTACLES: [Obstacle; 7] = [
     },
     Obstacle {
         things: &[&BALL, &DOLL, &BEARTOY],
-        cause: "[{H~} threw the {o.n} up high, much too high, and it landed in a tree.|Up went the \
-                {o.n}, but it did not come down again. It was stuck in a tree.]",
+        cause: "[{H~} threw the {o.n} up high, much too high, and it landed in a tree.|Up went the {o.n}, \
+                but it did not come down again. It was stuck in a tree.]",
         place: "in the tree",
         tries: &[
             "{H~} jumped [as high as {h.he} could|up and down], but the branch was too high.",
@@ -75,8 +73,8 @@ static OBSTACLES: [Obstacle; 7] = [
     },
     Obstacle {
         things: &[&BALL, &BOAT, &HAT, &BUCKET, &BASKET, &DRUM],
-        cause: "[Then the {o.n} fell into the pond and floated away from the shore.|But the {o.n} \
-                rolled down the bank. Splash! It fell into the pond.]",
+        cause: "[Then the {o.n} fell into the pond and floated away from the shore.|But the {o.n} rolled \
+                down the bank. Splash! It fell into the pond.]",
         place: "in the middle of the pond",
         tries: &[
             "{H~} reached for it with a stick, but the stick was too short.",
@@ -87,9 +85,8 @@ static OBSTACLES: [Obstacle; 7] = [
     },
     Obstacle {
         things: &[&RING, &KEY, &COIN, &MARBLE, &BELL, &BUTTON],
-        cause: "[Then the {o.n} slipped out of {h.his} {h.paw} and fell into a hole in the \
-                ground.|But the {o.n} rolled away, faster and faster, and fell into a little \
-                hole.]",
+        cause: "[Then the {o.n} slipped out of {h.his} {h.paw} and fell into a hole in the ground.|But the \
+                {o.n} rolled away, faster and faster, and fell into a little hole.]",
         place: "deep down in the hole",
         tries: &[
             "{H~} put {h.his} {h.paw} into the hole, but it was too deep.",
@@ -107,8 +104,8 @@ static OBSTACLES: [Obstacle; 7] = [
     },
     Obstacle {
         things: &[&BOOK, &DOLL, &BASKET, &BLANKET, &SCARF, &HAT, &UMBRELLA],
-        cause: "{H~} put the {o.n} down beside the path. Then a big stone rolled down and stopped \
-                right on top of it.",
+        cause: "{H~} put the {o.n} down beside the path. Then a big stone rolled down and stopped right on \
+                top of it.",
         place: "under the heavy stone",
         tries: &[
             "{H~} pushed the stone, but it was too heavy.",
@@ -119,8 +116,8 @@ static OBSTACLES: [Obstacle; 7] = [
     },
     Obstacle {
         things: &[&SCARF, &RIBBON, &BLANKET, &HAT, &BALL, &FEATHER],
-        cause: "[Then a gust of wind blew the {o.n} right into a thorn bush.|But the {o.n} fell \
-                down the bank and into a bush full of thorns.]",
+        cause: "[Then a gust of wind blew the {o.n} right into a thorn bush.|But the {o.n} fell down the \
+                bank and into a bush full of thorns.]",
         place: "in the middle of the thorns",
         tries: &[
             "{H~} reached into the bush, but the thorns pricked {h.him}. <Ouch!>",

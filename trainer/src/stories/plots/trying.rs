@@ -142,10 +142,7 @@ pub(super) fn learn(t: &mut Tale<'_>) {
     (t.s, t.t, t.u, t.v, t.w) = (skill.to_do, skill.did, skill.because, skill.advice, skill.doing);
     let nature = t.rng.chance(1, 2).then_some(IMPATIENT);
     t.open(nature);
-    t.say(
-        "{Day} {h} saw {h.his} friend {f}, who could {s} very well. <I want to {s} too!> \
-           {h.said}.",
-    );
+    t.say("{Day} {h} saw {h.his} friend {f}, who could {s} very well. <I want to {s} too!> {h.said}.");
     let mut fails: [&'static str; 3] = [skill.fails[0], skill.fails[1], skill.fails[2]];
     t.rng.shuffle(&mut fails);
     t.n = 2 + t.rng.below(2);
@@ -158,25 +155,25 @@ pub(super) fn learn(t: &mut Tale<'_>) {
         t.say(fails[2]);
     }
     t.say(
-        "[<I will never learn it,> {h.said}, and sat down. <Yes, you will,> {f.said}.|<I cannot do \
-         it!> {h.cried}. <Not yet,> {f.said}.|{H} wanted to give up. <Do not stop now,> {f.said}.] \
-         <[I needed a whole week|I could not do it at first]. {U}. {V}!>",
+        "[<I will never learn it,> {h.said}, and sat down. <Yes, you will,> {f.said}.|<I cannot do it!> \
+         {h.cried}. <Not yet,> {f.said}.|{H} wanted to give up. <Do not stop now,> {f.said}.] <[I needed a \
+         whole week|I could not do it at first]. {U}. {V}!>",
     );
     t.say(
-        "[<{V},> {h} said to {h.himself}, and tried again.|So {h} tried once more.|{H} wiped \
-         {h.his} nose and tried again.] And this time it worked! {H} {t}.",
+        "[<{V},> {h} said to {h.himself}, and tried again.|So {h} tried once more.|{H} wiped {h.his} nose \
+         and tried again.] And this time it worked! {H} {t}.",
     );
     t.say(
-        "[<I can {s}!> {h.cried}.|<Look at me! I can {s}!> {h.cried}.] [{F} cheered.|{F} jumped \
-         for joy.|{F} laughed and was glad too.]",
+        "[<I can {s}!> {h.cried}.|<Look at me! I can {s}!> {h.cried}.] [{F} cheered.|{F} jumped for \
+         joy.|{F} laughed and was glad too.]",
     );
     t.say(
-        "[They went on {w} until it got dark.|After that, they went {w} every day.|Then they went \
-         on {w} together.]",
+        "[They went on {w} until it got dark.|After that, they went {w} every day.|Then they went on {w} \
+         together.]",
     );
     t.n += 1;
-    t.moral = "[It took {n} tries, but it was worth it.|If you fall, get up again.|{H} was glad \
-               that {h.he} had not given up.|Nobody can do everything at once.]";
+    t.moral = "[It took {n} tries, but it was worth it.|If you fall, get up again.|{H} was glad that \
+               {h.he} had not given up.|Nobody can do everything at once.]";
     t.finish();
 }
 
@@ -281,27 +278,27 @@ pub(super) fn build(t: &mut Tale<'_>) {
     t.choose_sky();
     t.open(None);
     t.say(
-        "{Day} {h} and {f.intro} wanted to build {s} {p.in}. They took {t} and worked all \
-         [morning|day]. <It is [wonderful|very fine],> {h.said}.",
+        "{Day} {h} and {f.intro} wanted to build {s} {p.in}. They took {t} and worked all [morning|day]. \
+         <It is [wonderful|very fine],> {h.said}.",
     );
     t.say(
-        "But [soon|then|the next day] {u}. [{F} was sad.|<Oh no!> {f.cried}.|<All that work!> \
-         {h.said}.] <[Let us stop|We will never do it],> {f.said}.",
+        "But [soon|then|the next day] {u}. [{F} was sad.|<Oh no!> {f.cried}.|<All that work!> {h.said}.] \
+         <[Let us stop|We will never do it],> {f.said}.",
     );
     t.say(
-        "[{A} {k.adj} {k.kind} had watched them.|Then {k.a} came by and looked.] [<What did we do \
-         wrong?> {f.asked}.|] <{V},> said {k}. <Take {w}.>",
+        "[{A} {k.adj} {k.kind} had watched them.|Then {k.a} came by and looked.] [<What did we do wrong?> \
+         {f.asked}.|] <{V},> said {k}. <Take {w}.>",
     );
     t.say(
-        "So they [looked for|went to get] {w}. {H} carried, and {f} built. It took longer than the \
-         first time, but they did not stop.",
+        "So they [looked for|went to get] {w}. {H} carried, and {f} built. It took longer than the first \
+         time, but they did not stop.",
     );
     t.say(plan.test);
     t.say(
-        "[<Now it is good,> {k.said}.|<We did it!> {h.cried}.|They called {k} to see it, and {k} \
-         was proud of them.]",
+        "[<Now it is good,> {k.said}.|<We did it!> {h.cried}.|They called {k} to see it, and {k} was proud \
+         of them.]",
     );
-    t.moral = "[A thing that is made well will last.|When something breaks, you can learn from \
-               it.|The second try was better than the first, because now they knew why.]";
+    t.moral = "[A thing that is made well will last.|When something breaks, you can learn from it.|The \
+               second try was better than the first, because now they knew why.]";
     t.finish();
 }
