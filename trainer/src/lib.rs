@@ -10,5 +10,6 @@ pub mod model;
 pub mod optimizer;
 pub mod parallel;
 pub mod rng;
+pub mod run;
 pub mod schedule;
 pub mod stories;

@@ -31,7 +31,8 @@ impl<'a> Batches<'a> {
     /// If a slice has another length.
     pub fn fill(&self, index: u64, inputs: &mut [u32], targets: &mut [u32]) {
         assert_eq!(inputs.len(), self.batch * self.seq_len, "inputs [batch, seq_len]");
-        let mut rng = Rng::at(self.seed, index);
+        // The same seed also chooses weights and stories, which should have nothing in common.
+        let mut rng = Rng::at(self.seed ^ 0x6261_7463_6865_7321, index);
         let places = self.tokens.len() - self.seq_len;
         let starts = (0..self.batch).map(|_| rng.below(places));
         fill_windows(self.tokens, self.seq_len, starts, inputs, targets);

@@ -4,6 +4,7 @@
 pub mod batches;
 mod error;
 pub(crate) mod files;
+pub(crate) mod parts;
 mod reader;
 pub mod source;
 pub mod tokens;

@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use memmap2::Mmap;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::error::{DataError, io_error};
 use super::files::{sync_folder, write_json};
+use super::parts::{for_parts, next_batch};
 use super::source::{Corpus, Piece};
+use crate::parallel::Pool;
 use crate::rng::Rng;
 
 /// One document in this many is held out.
@@ -27,8 +28,6 @@ const LEAST_HELD_OUT: f64 = 0.005;
 const MOST_HELD_OUT: f64 = 0.15;
 /// The part at the text's end that is held out where documents are too few or too uneven.
 const TAIL: u64 = 10;
-/// Text that is encoded at once, over all threads.
-const BATCH_BYTES: usize = 8 << 20;
 
 const TRAIN: &str = "train.bin";
 const VALIDATION: &str = "validation.bin";
@@ -117,20 +116,22 @@ pub struct TokenFiles {
     validation: Mapped,
 }
 
+/// Appends the ids of a text, or says why it cannot.
+pub type Encoder<'a> = Box<dyn FnMut(&str, &mut Vec<u32>) -> Result<(), String> + Send + 'a>;
+
 /// How text becomes ids while files are made.
 pub struct Encoding<'a> {
     /// Number of ids there are.
     pub vocab_size: u32,
     /// The id put between documents.
     pub end_of_text: u32,
-    /// Makes an encoder for one thread: it appends the ids of a text.
-    #[allow(clippy::type_complexity)] // a closure that makes closures has no shorter name
-    pub new_encoder: &'a (dyn Fn() -> Box<dyn FnMut(&str, &mut Vec<u32>) -> Result<(), String> + 'a> + Sync),
+    /// Makes an encoder for one thread.
+    pub new_encoder: &'a dyn Fn() -> Encoder<'a>,
 }
 
 impl TokenFiles {
-    /// Tokenizes `corpus` into `folder`, in parallel on rayon's current pool, holding a few
-    /// mebibytes of text in memory at a time. `progress` is told bytes done and bytes in all.
+    /// Tokenizes `corpus` into `folder`, on all threads of `pool`, holding a few mebibytes
+    /// of text in memory at a time. `progress` is told bytes done and bytes in all.
     ///
     /// Every document goes whole into training or validation by a hash of its number (1 in 50
     /// into validation). Where that leaves validation with less than half a percent or more than
@@ -145,11 +146,12 @@ impl TokenFiles {
         encoding: &Encoding<'_>,
         folder: &Path,
         context: usize,
+        pool: &Pool,
         stop: &AtomicBool,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, DataError> {
         fs::create_dir_all(folder).map_err(io_error("create", folder))?;
-        let result = build_files(corpus, encoding, folder, context, stop, progress);
+        let result = build_files(corpus, encoding, folder, context, pool, stop, progress);
         match result {
             Ok(()) => Self::open(folder),
             Err(error) => {
@@ -275,6 +277,7 @@ fn build_files(
     encoding: &Encoding<'_>,
     folder: &Path,
     context: usize,
+    pool: &Pool,
     stop: &AtomicBool,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), DataError> {
@@ -293,6 +296,7 @@ fn build_files(
     }
     let total = corpus.total_bytes();
     let mut pieces = corpus.pieces();
+    let mut encoders: Vec<_> = (0..pool.threads()).map(|_| (encoding.new_encoder)()).collect();
     let (mut documents, mut text_bytes) = (0, 0);
     loop {
         if stop.load(Ordering::Relaxed) {
@@ -303,7 +307,7 @@ fn build_files(
         if batch.is_empty() {
             break;
         }
-        for (piece, ids) in batch.iter().zip(encode_all(&batch, encoding)?) {
+        for (piece, ids) in batch.iter().zip(encode_all(pool, &batch, &mut encoders)?) {
             let sink = if is_held_out(piece.document) { &mut validation } else { &mut train };
             sink.put(&ids)?;
             text_bytes += piece.text.len() as u64;
@@ -360,29 +364,22 @@ fn is_held_out(document: u64) -> bool {
     Rng::at(0x68656c64, document).next_u64().is_multiple_of(HELD_OUT)
 }
 
-fn next_batch(pieces: &mut impl Iterator<Item = Result<Piece, DataError>>) -> Result<Vec<Piece>, DataError> {
-    let (mut batch, mut bytes) = (Vec::new(), 0);
-    while bytes < BATCH_BYTES {
-        let Some(piece) = pieces.next() else { break };
-        let piece = piece?;
-        bytes += piece.text.len();
-        batch.push(piece);
-    }
-    Ok(batch)
-}
-
-fn encode_all(batch: &[Piece], encoding: &Encoding<'_>) -> Result<Vec<Vec<u32>>, DataError> {
-    batch
-        .par_iter()
-        .with_min_len(16)
-        .map_init(encoding.new_encoder, |encode, piece| {
-            let mut ids = Vec::with_capacity(piece.text.len() / 3);
+fn encode_all(
+    pool: &Pool,
+    batch: &[Piece],
+    encoders: &mut [Encoder<'_>],
+) -> Result<Vec<Vec<u32>>, DataError> {
+    let parts = for_parts(pool, batch, encoders, |encode, part| {
+        let encode_piece = |piece: &Piece| {
+            let mut ids = Vec::with_capacity(piece.text.len() / 2);
             match encode(&piece.text, &mut ids) {
                 Ok(()) => Ok(ids),
                 Err(why) => Err(DataError::Tokenizer { document: piece.document, why }),
             }
-        })
-        .collect()
+        };
+        part.iter().map(encode_piece).collect::<Result<Vec<_>, _>>()
+    });
+    Ok(parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
 }
 
 /// A token file while it is written.

@@ -29,10 +29,11 @@ fn build(text: &str, vocab_size: u32, context: usize) -> Result<(TokenFiles, Vec
     bytes_encoding(vocab_size, |encoding| {
         let mut last = (0, 0);
         let never = AtomicBool::new(false);
-        let files = TokenFiles::build(&corpus, encoding, &folder, context, &never, &mut |now, all| {
-            assert!(now >= last.0 && now <= all);
-            last = (now, all);
-        });
+        let files =
+            TokenFiles::build(&corpus, encoding, &folder, context, &Pool::new(2), &never, &mut |now, all| {
+                assert!(now >= last.0 && now <= all);
+                last = (now, all);
+            });
         built = Some(files);
     });
     let mut names: Vec<String> = fs::read_dir(&folder)
@@ -113,14 +114,14 @@ fn errors_leave_nothing_behind() {
     bytes_encoding(257, |encoding| {
         let corpus = Corpus::Stories { seed: 0, bytes: 100_000 };
         let stop = AtomicBool::new(true);
-        let stopped = TokenFiles::build(&corpus, encoding, &folder, 16, &stop, &mut |_, _| {});
+        let stopped = TokenFiles::build(&corpus, encoding, &folder, 16, &Pool::new(2), &stop, &mut |_, _| {});
         assert!(matches!(stopped, Err(DataError::Stopped)));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
         assert!(!TokenFiles::exist(&folder));
 
         // A file of another length than the description says is refused.
         let stop = AtomicBool::new(false);
-        TokenFiles::build(&corpus, encoding, &folder, 16, &stop, &mut |_, _| {}).unwrap();
+        TokenFiles::build(&corpus, encoding, &folder, 16, &Pool::new(2), &stop, &mut |_, _| {}).unwrap();
         let path = folder.join("train.bin");
         let length = fs::metadata(&path).unwrap().len();
         File::options().write(true).open(&path).unwrap().set_len(length - 2).unwrap();
@@ -129,7 +130,9 @@ fn errors_leave_nothing_behind() {
 
         // A folder that cannot be made.
         let below = path.join("tokens");
-        let Err(error) = TokenFiles::build(&corpus, encoding, &below, 16, &stop, &mut |_, _| {}) else {
+        let Err(error) =
+            TokenFiles::build(&corpus, encoding, &below, 16, &Pool::new(2), &stop, &mut |_, _| {})
+        else {
             panic!()
         };
         assert!(error.to_string().contains("cannot create"), "{error}");

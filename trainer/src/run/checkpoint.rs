@@ -1,0 +1,258 @@
+//! A checkpoint: a Hugging Face directory of the model, and what resuming needs besides.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::path::Path;
+
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, View};
+use serde::{Deserialize, Serialize};
+use smidgen_converter::{TokenizerChoice, huggingface};
+use smidgen_runtime::tokenizer::TokenizerSpec;
+
+use super::config::RunConfig;
+use super::error::TrainError;
+use super::plan::Plan;
+use super::weights;
+use crate::data::files::write_json;
+use crate::model::{Model, ParamLayout};
+use crate::optimizer::AdamW;
+
+/// The optimizer's file in a checkpoint.
+pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+/// The file of everything that is not a tensor.
+pub const STATE_FILE: &str = "trainer.json";
+
+/// Where a run is: `trainer.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Version of this file's format.
+    pub version: u32,
+    /// Steps done. With the configuration's seed it decides all batches to come.
+    pub step: u64,
+    /// Tokens seen.
+    pub tokens: u64,
+    /// Time spent training, in seconds.
+    pub seconds: f64,
+    /// The plan, once it is made.
+    pub plan: Option<Plan>,
+    /// The loss on held-out text here; none if a run was stopped between two looks.
+    pub validation_loss: Option<f32>,
+    /// The best checkpoint so far.
+    pub best: Option<Best>,
+    /// Of the tokens that were learned from, in hexadecimal.
+    pub data_fingerprint: String,
+    /// What the run was asked to do.
+    pub config: RunConfig,
+}
+
+/// The checkpoint with the lowest loss on held-out text.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// Its step.
+    pub step: u64,
+    /// Its loss, in nats a token.
+    pub validation_loss: f32,
+}
+
+/// The `version` that is written and read.
+pub const STATE_VERSION: u32 = 1;
+
+/// Writes a checkpoint into an empty folder.
+pub(super) fn write(
+    folder: &Path,
+    model: &Model,
+    optimizer: &AdamW,
+    tokenizer: &TokenizerSpec,
+    name: &str,
+    state: &State,
+) -> Result<(), TrainError> {
+    huggingface::write_directory(folder, &weights::to_checkpoint(model, tokenizer, name))?;
+    write_optimizer(&folder.join(OPTIMIZER_FILE), &model.layout, optimizer)?;
+    let path = folder.join(STATE_FILE);
+    write_json(&path, state).map_err(TrainError::io("write", &path))
+}
+
+/// Reads where the run was.
+///
+/// # Errors
+/// A file that is missing, damaged, or of another version.
+pub fn read_state(folder: &Path) -> Result<State, TrainError> {
+    let path = folder.join(STATE_FILE);
+    let json = std::fs::read(&path).map_err(TrainError::io("read", &path))?;
+    let bad = |what: String| TrainError::BadFile { path: path.clone(), what };
+    let state: State = serde_json::from_slice(&json).map_err(|error| bad(error.to_string()))?;
+    if state.version != STATE_VERSION {
+        return Err(bad(format!("`version` is {}, this program reads {STATE_VERSION}", state.version)));
+    }
+    Ok(state)
+}
+
+/// Reads parameters and the optimizer's memory.
+pub(super) fn read(folder: &Path, model: &mut Model, optimizer: &mut AdamW) -> Result<(), TrainError> {
+    // The run has its tokenizer already.
+    let checkpoint = huggingface::open(folder, &TokenizerChoice::None)?;
+    weights::read_into(model, &checkpoint, folder)?;
+    read_optimizer(&folder.join(OPTIMIZER_FILE), &model.layout, optimizer)
+}
+
+/// A tensor of the optimizer's: one moment of one parameter.
+struct Moment<'a> {
+    shape: &'a [usize],
+    values: &'a [f32],
+}
+
+impl View for Moment<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    fn data_len(&self) -> usize {
+        self.values.len() * 4
+    }
+}
+
+/// Writes `m.NAME` and `v.NAME` for every parameter, in the shapes of the arena.
+fn write_optimizer(path: &Path, layout: &ParamLayout, optimizer: &AdamW) -> Result<(), TrainError> {
+    let mut tensors = Vec::new();
+    for (prefix, values) in [("m", &optimizer.m), ("v", &optimizer.v)] {
+        for param in layout.params() {
+            let values = &values[param.range()];
+            tensors.push((format!("{prefix}.{}", param.name), Moment { shape: &param.shape, values }));
+        }
+    }
+    safetensors::serialize_to_file(tensors, None, path).map_err(|error| match error {
+        SafeTensorError::IoError(error) => TrainError::io("write", path)(error),
+        error => TrainError::BadFile { path: path.to_path_buf(), what: error.to_string() },
+    })
+}
+
+fn read_optimizer(path: &Path, layout: &ParamLayout, optimizer: &mut AdamW) -> Result<(), TrainError> {
+    let bad = |what: String| TrainError::BadFile { path: path.to_path_buf(), what };
+    let file = File::open(path).map_err(TrainError::io("open", path))?;
+    // SAFETY: the checkpoint's files are not written to after they got their names, and the map is
+    // only read, as bytes.
+    let bytes = unsafe { Mmap::map(&file) }.map_err(TrainError::io("read", path))?;
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| bad(error.to_string()))?;
+    for (prefix, values) in [("m", &mut optimizer.m), ("v", &mut optimizer.v)] {
+        for param in layout.params() {
+            let name = format!("{prefix}.{}", param.name);
+            let tensor = tensors.tensor(&name).map_err(|error| bad(error.to_string()))?;
+            if tensor.dtype() != Dtype::F32 || tensor.shape() != param.shape {
+                let (dtype, shape) = (tensor.dtype(), tensor.shape());
+                return Err(bad(format!(
+                    "tensor `{name}` is {dtype:?} {shape:?}, expected F32 {:?}",
+                    param.shape
+                )));
+            }
+            let floats = tensor.data().chunks_exact(4);
+            for (value, bytes) in values[param.range()].iter_mut().zip(floats) {
+                *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ModelOptions;
+    use crate::optimizer::AdamWOptions;
+    use crate::run::config::{Arch, ModelConfig};
+    use smidgen_runtime::tokenizer::PreTokenizer;
+
+    fn state(config: &RunConfig) -> State {
+        State {
+            version: STATE_VERSION,
+            step: 7,
+            tokens: 99,
+            seconds: 0.1 + 0.2,
+            plan: Some(Plan { total_steps: 70, warmup: 7, eval_every: 10, save_every: 10 }),
+            validation_loss: Some(1.1),
+            best: Some(Best { step: 6, validation_loss: 1.0 }),
+            data_fingerprint: "00ff".into(),
+            config: config.clone(),
+        }
+    }
+
+    /// Parameters and moments that are all different.
+    fn filled(arch: Arch, options: ModelOptions) -> (RunConfig, Model, AdamW) {
+        let kv_heads = if arch == Arch::Gpt2 { 4 } else { 2 };
+        let shape = ModelConfig { arch, layers: 2, dim: 32, heads: 4, kv_heads, ffn: 40, context: 16 };
+        let config = RunConfig { model: shape, ..RunConfig::default() };
+        let mut model = Model::new(config.model.with_vocab(257).unwrap(), options).unwrap();
+        model.init(3);
+        let mut optimizer = AdamW::new(&model.layout, AdamWOptions::default());
+        for i in 0..model.params.len() {
+            model.params[i] += (i as f32).sin() * 1e-3;
+            optimizer.m[i] = (i as f32).cos();
+            optimizer.v[i] = 1.0 / (1.0 + i as f32);
+        }
+        (config, model, optimizer)
+    }
+
+    fn tokenizer() -> TokenizerSpec {
+        crate::bpe::BpeTrainer::new(257, PreTokenizer::Gpt2).finish(&["<|endoftext|>"]).unwrap()
+    }
+
+    #[test]
+    fn everything_comes_back_to_the_bit() {
+        let untied = ModelOptions { tied_embeddings: false, ..ModelOptions::default() };
+        for (arch, options) in [
+            (Arch::Llama, ModelOptions::default()),
+            (Arch::Llama, untied),
+            (Arch::Gpt2, ModelOptions::default()),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let (config, model, optimizer) = filled(arch, options);
+            let state = state(&config);
+            write(dir.path(), &model, &optimizer, &tokenizer(), "test", &state).unwrap();
+            assert_eq!(read_state(dir.path()).unwrap(), state);
+            let mut again = Model::new(model.config, options).unwrap();
+            let mut moments = AdamW::new(&again.layout, optimizer.options);
+            read(dir.path(), &mut again, &mut moments).unwrap();
+            assert!(again.params == model.params, "{arch:?}");
+            assert!(moments.m == optimizer.m && moments.v == optimizer.v, "{arch:?}");
+            // And it is a Hugging Face directory, tokenizer included.
+            let read = huggingface::open(dir.path(), &TokenizerChoice::Found).unwrap();
+            let spec = read.tokenizer.unwrap();
+            assert_eq!((spec.tokens, spec.add_bos), (tokenizer().tokens, tokenizer().add_bos));
+        }
+    }
+
+    #[test]
+    fn damage_is_told_with_file_and_field() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, mut model, mut optimizer) = filled(Arch::Llama, ModelOptions::default());
+        write(dir.path(), &model, &optimizer, &tokenizer(), "test", &state(&config)).unwrap();
+
+        let path = dir.path().join(STATE_FILE);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("\"version\": 1", "\"version\": 2")).unwrap();
+        let error = read_state(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("trainer.json") && error.contains("`version` is 2"), "{error}");
+        std::fs::write(&path, text.replace("seconds", "hours")).unwrap();
+        assert!(read_state(dir.path()).unwrap_err().to_string().contains("hours"));
+
+        let path = dir.path().join(OPTIMIZER_FILE);
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 4]).unwrap();
+        let error = read(dir.path(), &mut model, &mut optimizer).unwrap_err().to_string();
+        assert!(error.contains(OPTIMIZER_FILE), "{error}");
+
+        let (_, mut other, mut optimizer) = filled(Arch::Gpt2, ModelOptions::default());
+        let error = read(dir.path(), &mut other, &mut optimizer).unwrap_err().to_string();
+        assert!(error.contains("config.json describes"), "{error}");
+    }
+}

@@ -1,0 +1,157 @@
+//! How long a run is: given in steps, or found by timing the first ones.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::{Length, RunConfig};
+use crate::schedule::Schedule;
+
+/// Looks at the held-out text in a whole run, unless the user says otherwise.
+const LOOKS: u64 = 20;
+/// Steps that are timed at least, where a minute has many.
+const TIMED_STEPS: usize = 20;
+/// The first steps, which are slower than all others: memory is touched for the first time.
+const UNTIMED_STEPS: usize = 3;
+
+/// The numbers that are fixed once and kept in every checkpoint, so that a resumed run goes on
+/// as the unbroken one would have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Optimizer steps of the whole run.
+    pub total_steps: u64,
+    /// Steps in which the learning rate rises.
+    pub warmup: u64,
+    /// Steps between two looks at the held-out text.
+    pub eval_every: u64,
+    /// Steps between two checkpoints.
+    pub save_every: u64,
+}
+
+impl Plan {
+    /// The plan for so many steps.
+    pub fn new(config: &RunConfig, total_steps: u64) -> Self {
+        let training = &config.training;
+        let or = |given: u64, otherwise: u64| if given > 0 { given } else { otherwise };
+        let eval_every = or(training.eval_every, total_steps.div_ceil(LOOKS).max(1));
+        Self {
+            total_steps,
+            warmup: training.warmup.min(total_steps / 10),
+            eval_every,
+            save_every: or(training.save_every, eval_every),
+        }
+    }
+
+    /// The plan, if it follows from the configuration and the number of training tokens.
+    pub fn known(config: &RunConfig, train_tokens: u64) -> Option<Self> {
+        match config.training.length {
+            Length::Steps(steps) => Some(Self::new(config, steps)),
+            Length::Epochs(epochs) => {
+                let steps = (epochs * train_tokens as f64 / config.tokens_per_step() as f64).ceil();
+                Some(Self::new(config, (steps as u64).max(1)))
+            }
+            Length::Minutes(_) => None,
+        }
+    }
+}
+
+/// The learning rate of all steps; before there is a plan, that of the rise.
+pub fn schedule(config: &RunConfig, plan: Option<&Plan>) -> Schedule {
+    let training = &config.training;
+    let peak = training.lr as f32;
+    match plan {
+        None => Schedule::constant(peak, training.warmup),
+        Some(plan) => {
+            let min = (training.lr * training.final_lr) as f32;
+            Schedule::cosine(peak, min, plan.warmup, plan.total_steps)
+        }
+    }
+}
+
+/// Times the first steps of a run whose length was given in minutes.
+#[derive(Clone, Debug)]
+pub struct Calibration {
+    budget: f64,
+    times: Vec<f64>,
+}
+
+impl Calibration {
+    /// For a run of so many minutes.
+    pub fn new(minutes: f64) -> Self {
+        Self { budget: minutes * 60.0, times: Vec::new() }
+    }
+
+    /// Takes note of a step; once enough are known, gives the number of steps in the whole run.
+    /// `step` steps are done, for which the run has needed `spent` until now; a look at the
+    /// held-out text takes `look`.
+    pub fn add(&mut self, step: u64, time: Duration, spent: f64, look: Duration) -> Option<u64> {
+        self.times.push(time.as_secs_f64());
+        let enough = self.times.len() >= TIMED_STEPS && spent >= self.budget * 0.02;
+        if !enough && spent < self.budget * 0.1 {
+            return None;
+        }
+        let timed = &mut self.times[..];
+        let skip = UNTIMED_STEPS.min(timed.len() - 1);
+        let timed = &mut timed[skip..];
+        timed.sort_by(f64::total_cmp);
+        // The median: another program's short bursts are not this machine's speed.
+        let per_step = timed[timed.len() / 2].max(1e-9);
+        let left = self.budget - spent - look.as_secs_f64() * LOOKS as f64;
+        Some(step + ((left / per_step) as u64).max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_and_epochs_are_known_at_once() {
+        let mut config = RunConfig::default();
+        config.training.length = Length::Steps(1000);
+        let plan = Plan::known(&config, 0).unwrap();
+        assert_eq!(plan, Plan { total_steps: 1000, warmup: 100, eval_every: 50, save_every: 50 });
+        config.training.eval_every = 7;
+        assert_eq!(Plan::known(&config, 0).unwrap().save_every, 7);
+        config.training.length = Length::Epochs(2.5);
+        (config.training.batch, config.training.accumulate, config.model.context) = (4, 2, 100);
+        assert_eq!(Plan::known(&config, 10_000).unwrap().total_steps, 32);
+        config.training.length = Length::Minutes(1.0);
+        assert_eq!(Plan::known(&config, 10_000), None);
+    }
+
+    #[test]
+    fn the_rise_is_the_same_before_and_after_planning() {
+        let config = RunConfig::default();
+        let plan = Plan::new(&config, 5000);
+        for step in 0..=100 {
+            let rate = |plan| schedule(&config, plan).learning_rate(step);
+            assert_eq!(rate(None), rate(Some(&plan)), "step {step}");
+        }
+        let last = schedule(&config, Some(&plan)).learning_rate(4999);
+        assert!(f64::from(last) < config.training.lr * (config.training.final_lr + 0.01));
+    }
+
+    #[test]
+    fn minutes_become_steps() {
+        let look = Duration::from_millis(100);
+        let mut calibration = Calibration::new(2.0);
+        let mut total = None;
+        let mut step = 0;
+        while total.is_none() {
+            step += 1;
+            // Slow at first, with a burst of something else later.
+            let time = if step < 4 || step == 9 { 0.5 } else { 0.1 };
+            total = calibration.add(step, Duration::from_secs_f64(time), step as f64 * 0.14, look);
+        }
+        assert_eq!(step, 20);
+        // 120 s less the 2.8 s spent and 2 s of looks, at 0.1 s a step.
+        assert!((1170..=1174).contains(&total.unwrap()), "{total:?}");
+        // Steps so slow that a tenth of the time is gone after one.
+        let total = Calibration::new(1.0).add(1, Duration::from_secs(7), 7.0, look);
+        assert_eq!(total, Some(8));
+        let total = Calibration::new(0.01).add(1, Duration::from_secs(7), 7.0, look);
+        assert_eq!(total, Some(2), "at least one more");
+    }
+}

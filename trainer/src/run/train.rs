@@ -1,0 +1,460 @@
+//! The training loop.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use smidgen_runtime::tokenizer::TokenizerSpec;
+
+use super::checkpoint::{self, Best, STATE_VERSION, State};
+use super::config::{Length, RunConfig};
+use super::error::TrainError;
+use super::folder::RunFolder;
+use super::metrics::{MetricsFile, Row, StepRow, ValidationRow};
+use super::observer::{Event, Observer, Summary};
+use super::plan::{Calibration, Plan, schedule};
+use super::prepare::{Prepared, prepare};
+use super::watch::{Speed, Spikes};
+use crate::data::files::write_json;
+use crate::data::{Batches, DataError, TokenFiles, ValidationWindows};
+use crate::model::{Model, ModelOptions, Workspace, forward_backward, forward_loss};
+use crate::optimizer::{AdamW, AdamWOptions};
+use crate::parallel::Pool;
+
+/// Rows that `metrics.jsonl` has of a long run, about.
+const LOGGED_STEPS: u64 = 20_000;
+/// Seconds after which a checkpoint is written even if no look is due.
+const SAVE_SECONDS: f64 = 600.0;
+
+/// A run that is about to begin or to go on.
+#[derive(Debug)]
+pub struct Run {
+    folder: RunFolder,
+    config: RunConfig,
+    from: Option<PathBuf>,
+    fresh: bool,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// The last checkpoint.
+    pub checkpoint: PathBuf,
+    /// The best checkpoint, if it is still there: of the lowest loss on held-out text.
+    pub best: Option<Best>,
+    /// Steps done.
+    pub step: u64,
+    /// Steps of the whole run, if it came so far that this was known.
+    pub total_steps: Option<u64>,
+    /// Tokens seen.
+    pub tokens: u64,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// Bytes of text a token.
+    pub bytes_per_token: f64,
+    /// False if the run was stopped before its end.
+    pub finished: bool,
+}
+
+impl Run {
+    /// A new run in the folder `out`, or in a fresh one below `runs`.
+    ///
+    /// # Errors
+    /// A setting out of range, data that is not there, or a folder that cannot be made or is in
+    /// use; then nothing is left behind.
+    pub fn create(config: RunConfig, out: Option<&Path>) -> Result<Self, TrainError> {
+        let mut config = config;
+        config.validate()?;
+        // A run must find its text again when it is resumed from elsewhere.
+        for path in &mut config.data.paths {
+            *path = std::path::absolute(&*path).map_err(TrainError::io("find", path))?;
+        }
+        config.data.corpus(config.training.seed)?;
+        Model::new(config.model.with_vocab(config.data.vocab_size)?, ModelOptions::default())?;
+        let folder = match out {
+            Some(out) => RunFolder::create(out)?,
+            None => RunFolder::create_numbered(Path::new("runs"), &config.data.name())?,
+        };
+        let path = folder.config();
+        match write_json(&path, &config) {
+            Ok(()) => Ok(Self { folder, config, from: None, fresh: true }),
+            Err(error) => {
+                folder.discard();
+                Err(TrainError::io("write", &path)(error))
+            }
+        }
+    }
+
+    /// Goes on with the run of which `path` is the folder or a checkpoint.
+    ///
+    /// # Errors
+    /// Nothing to resume there.
+    pub fn resume(path: &Path) -> Result<Self, TrainError> {
+        let (folder, from) = RunFolder::find(path)?;
+        let config = match &from {
+            Some(checkpoint) => checkpoint::read_state(checkpoint)?.config,
+            None => RunConfig::read(&folder.config())?,
+        };
+        Ok(Self { folder, config, from, fresh: false })
+    }
+
+    /// Where the run keeps everything.
+    pub fn folder(&self) -> &RunFolder {
+        &self.folder
+    }
+
+    /// What the run was asked to do.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    /// Trains to the end, or until `stop` is set; either way the last step is in a checkpoint.
+    /// How many threads `pool` has changes the speed, not one bit of the result.
+    ///
+    /// # Errors
+    /// [`TrainError::NotFinite`] if training ran away; unreadable text, a full disk and the like.
+    /// Whole checkpoints stay; the folder of a run that has none is removed if the run is new.
+    pub fn train(
+        self,
+        pool: &Pool,
+        stop: &AtomicBool,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainError> {
+        let result = self.train_in_folder(pool, stop, observer);
+        if result.is_err() && self.fresh && self.folder.checkpoints().is_ok_and(|all| all.is_empty()) {
+            self.folder.discard();
+        }
+        result
+    }
+
+    fn train_in_folder(
+        &self,
+        pool: &Pool,
+        stop: &AtomicBool,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainError> {
+        let basis = (self.config.training.seed, self.config.model.context);
+        let prepared = prepare(&self.folder, &self.config.data, basis, pool, stop, observer)?;
+        let mut trainer = Trainer::new(self, &prepared, pool)?;
+        if let Some(from) = &self.from {
+            trainer.load(from)?;
+        }
+        observer.notice(Event::Ready(&trainer.summary()?));
+        trainer.run(stop, observer)
+    }
+}
+
+/// Everything that a step needs.
+struct Trainer<'a> {
+    run: &'a Run,
+    config: &'a RunConfig,
+    tokenizer: &'a TokenizerSpec,
+    tokens: &'a TokenFiles,
+    pool: &'a Pool,
+    batches: Batches<'a>,
+    windows: ValidationWindows<'a>,
+    model: Model,
+    workspace: Workspace,
+    optimizer: AdamW,
+    state: State,
+    inputs: Vec<u32>,
+    targets: Vec<u32>,
+    /// The step of the last checkpoint.
+    saved: Option<u64>,
+    /// When this process began training, and the seconds spent before that.
+    begun: (Instant, f64),
+}
+
+impl<'a> Trainer<'a> {
+    fn new(run: &'a Run, prepared: &'a Prepared, pool: &'a Pool) -> Result<Self, TrainError> {
+        let Prepared { tokenizer, tokens } = prepared;
+        let (config, training) = (&run.config, &run.config.training);
+        let shape = config.model.with_vocab(tokenizer.tokens.len() as u32)?;
+        let mut model = Model::new(shape, ModelOptions::default())?;
+        model.init(training.seed);
+        let (batch, context) = (training.batch as usize, config.model.context as usize);
+        let options = AdamWOptions {
+            beta_1: training.beta1 as f32,
+            beta_2: training.beta2 as f32,
+            weight_decay: training.weight_decay as f32,
+            ..AdamWOptions::default()
+        };
+        let state = State {
+            version: STATE_VERSION,
+            step: 0,
+            tokens: 0,
+            seconds: 0.0,
+            plan: Plan::known(config, tokens.train().len() as u64),
+            validation_loss: None,
+            best: None,
+            data_fingerprint: format!("{:016x}", tokens.fingerprint()),
+            config: config.clone(),
+        };
+        Ok(Self {
+            run,
+            config,
+            tokenizer,
+            tokens,
+            pool,
+            batches: Batches::new(tokens.train(), batch, context, training.seed)?,
+            windows: ValidationWindows::new(
+                tokens.validation(),
+                batch,
+                context,
+                training.eval_tokens as usize,
+            )?,
+            workspace: Workspace::new(&model, batch, context)?,
+            optimizer: AdamW::new(&model.layout, options),
+            model,
+            state,
+            inputs: vec![0; batch * context],
+            targets: vec![0; batch * context],
+            saved: None,
+            begun: (Instant::now(), 0.0),
+        })
+    }
+
+    /// Takes up the state of a checkpoint.
+    fn load(&mut self, folder: &Path) -> Result<(), TrainError> {
+        let state = checkpoint::read_state(folder)?;
+        if state.data_fingerprint != self.state.data_fingerprint {
+            let (found, expected) = (self.state.data_fingerprint.clone(), state.data_fingerprint);
+            return Err(TrainError::DataChanged { found, expected });
+        }
+        checkpoint::read(folder, &mut self.model, &mut self.optimizer)?;
+        self.optimizer.step = state.step;
+        self.saved = Some(state.step);
+        self.begun.1 = state.seconds;
+        self.state = state;
+        Ok(())
+    }
+
+    fn summary(&self) -> Result<Summary, TrainError> {
+        let shape = &self.config.model;
+        let heads = match shape.kv_heads {
+            kv_heads if kv_heads == shape.heads => format!("{} heads", shape.heads),
+            kv_heads => format!("{} heads ({kv_heads} kv)", shape.heads),
+        };
+        let data = self.config.data.paths.first().map_or("built-in stories".to_owned(), |first| {
+            match self.config.data.paths.len() {
+                1 => first.display().to_string(),
+                n => format!("{} and {} more", first.display(), n - 1),
+            }
+        });
+        Ok(Summary {
+            model: format!(
+                "{}, {} layers, width {}, {heads}, ffn {}, context {}",
+                self.model.config.architecture.name(),
+                shape.layers,
+                shape.dim,
+                shape.ffn,
+                shape.context
+            ),
+            parameters: self.model.params.len() as u64,
+            data,
+            train_tokens: self.tokens.train().len() as u64,
+            validation_tokens: self.tokens.validation().len() as u64,
+            vocab_size: self.model.config.vocab_size,
+            bytes_per_token: self.tokens.bytes_per_token(),
+            tokens_per_step: self.config.tokens_per_step(),
+            step: self.state.step,
+            threads: self.pool.threads(),
+        })
+    }
+
+    fn run(mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+        let mut metrics = MetricsFile::open_after(&self.run.folder.metrics(), self.state.step)?;
+        self.begun.0 = Instant::now();
+        // The loss before the first step tells whether anything is learned at all; and how long
+        // a look takes must be known to plan a run of minutes.
+        let look = Instant::now();
+        if self.state.step == 0 {
+            self.look(&mut metrics, observer)?;
+        }
+        let look = look.elapsed();
+        let mut calibration = match (self.config.training.length, self.state.plan) {
+            (Length::Minutes(minutes), None) => Some(Calibration::new(minutes)),
+            _ => None,
+        };
+        if let Some(plan) = self.state.plan {
+            observer.notice(Event::Planned(plan));
+        }
+        let (mut spikes, mut speed) = (Spikes::default(), Speed::new(self.config.tokens_per_step()));
+        let mut last_save = self.seconds();
+        while self.state.plan.is_none_or(|plan| self.state.step < plan.total_steps) {
+            if stop.load(Ordering::Relaxed) {
+                self.save(&mut metrics, observer)?;
+                return Ok(self.outcome(false));
+            }
+            let begin = Instant::now();
+            let mut row = self.step()?;
+            row.tokens_per_second = speed.add(begin.elapsed());
+            observer.notice(Event::Step(&row));
+            if let Some(warning) = spikes.add(row.step, row.loss) {
+                observer.notice(Event::Warning(&warning));
+            }
+            let every = self.state.plan.map_or(1, |plan| plan.total_steps.div_ceil(LOGGED_STEPS));
+            if row.step.is_multiple_of(every) {
+                metrics.add(&Row::Step(row))?;
+            }
+            if let Some(timing) = &mut calibration
+                && let Some(total) = timing.add(row.step, begin.elapsed(), self.seconds(), look)
+            {
+                let plan = Plan::new(self.config, total);
+                self.state.plan = Some(plan);
+                observer.notice(Event::Planned(plan));
+                calibration = None;
+            }
+            let Some(plan) = self.state.plan else { continue };
+            let last = row.step == plan.total_steps;
+            let save = last || row.step.is_multiple_of(plan.save_every);
+            // A checkpoint always knows how good it is.
+            if save || row.step.is_multiple_of(plan.eval_every) {
+                self.look(&mut metrics, observer)?;
+            }
+            if save || self.seconds() - last_save > SAVE_SECONDS {
+                self.save(&mut metrics, observer)?;
+                last_save = self.seconds();
+            }
+        }
+        if self.saved != Some(self.state.step) {
+            self.save(&mut metrics, observer)?;
+        }
+        Ok(self.outcome(true))
+    }
+
+    /// One optimizer step.
+    fn step(&mut self) -> Result<StepRow, TrainError> {
+        let training = &self.config.training;
+        let step = self.state.step;
+        let lr = schedule(self.config, self.state.plan.as_ref()).learning_rate(step);
+        let parts = u64::from(training.accumulate);
+        self.workspace.zero_grads();
+        let mut loss = 0.0;
+        for part in 0..parts {
+            self.batches.fill(step * parts + part, &mut self.inputs, &mut self.targets);
+            let (inputs, targets) = (&self.inputs, &self.targets);
+            let (model, workspace) = (&self.model, &mut self.workspace);
+            let scale = 1.0 / parts as f32;
+            loss += forward_backward(model, workspace, self.pool, inputs, targets, scale) * scale;
+        }
+        if !loss.is_finite() {
+            return Err(self.not_finite("loss", loss));
+        }
+        let max_norm = (training.grad_clip > 0.0).then_some(training.grad_clip as f32);
+        let grads = self.workspace.grads();
+        let grad_norm = self.optimizer.update(self.pool, &mut self.model.params, grads, lr, max_norm);
+        if !grad_norm.is_finite() {
+            return Err(self.not_finite("gradient's norm", grad_norm));
+        }
+        self.state.step += 1;
+        self.state.tokens += self.config.tokens_per_step();
+        self.state.validation_loss = None;
+        Ok(StepRow {
+            step: self.state.step,
+            tokens: self.state.tokens,
+            loss,
+            lr,
+            grad_norm,
+            tokens_per_second: 0.0,
+            seconds: self.seconds() as f32,
+        })
+    }
+
+    fn not_finite(&self, what: &'static str, value: f32) -> TrainError {
+        let kept = match self.saved {
+            Some(step) => format!("the checkpoint of step {step} is kept"),
+            None => "there was no checkpoint yet".to_owned(),
+        };
+        TrainError::NotFinite { step: self.state.step + 1, what, value, kept }
+    }
+
+    /// Tries the model on the held-out text.
+    fn look(&mut self, metrics: &mut MetricsFile, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let mut sum = 0.0;
+        for index in 0..self.windows.n_batches() {
+            self.windows.fill(index, &mut self.inputs, &mut self.targets);
+            let (inputs, targets) = (&self.inputs, &self.targets);
+            let loss = forward_loss(&self.model, &mut self.workspace, self.pool, inputs, targets);
+            sum += f64::from(loss);
+        }
+        let validation_loss = (sum / self.windows.n_batches() as f64) as f32;
+        if !validation_loss.is_finite() {
+            return Err(self.not_finite("loss on the held-out text", validation_loss));
+        }
+        let State { step, tokens, .. } = self.state;
+        let best = self.state.best.is_none_or(|best| validation_loss < best.validation_loss);
+        // The untrained model is none to go back to.
+        if best && step > 0 {
+            self.state.best = Some(Best { step, validation_loss });
+        }
+        self.state.validation_loss = Some(validation_loss);
+        let bits_per_byte = bits_per_byte(validation_loss, self.tokens.bytes_per_token());
+        let seconds = self.seconds() as f32;
+        let row = ValidationRow { step, tokens, validation_loss, bits_per_byte, seconds };
+        metrics.add(&Row::Validation(row))?;
+        metrics.flush()?;
+        observer.notice(Event::Validation { row: &row, best });
+        Ok(())
+    }
+
+    fn save(&mut self, metrics: &mut MetricsFile, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        metrics.flush()?;
+        let step = self.state.step;
+        if self.saved == Some(step) {
+            return Ok(());
+        }
+        self.state.seconds = self.seconds();
+        let folder = &self.run.folder;
+        // Of looks between two checkpoints only the numbers are left: a best that was not saved
+        // is none to go back to.
+        if let Some(best) = self.state.best
+            && best.step != step
+            && !folder.checkpoint(best.step).exists()
+        {
+            self.state.best =
+                self.state.validation_loss.map(|validation_loss| Best { step, validation_loss });
+        }
+        let name = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let path = folder.add_checkpoint(step, |part| {
+            checkpoint::write(part, &self.model, &self.optimizer, self.tokenizer, &name, &self.state)
+        })?;
+        let keep = [Some(step), self.saved, self.state.best.map(|best| best.step)];
+        folder.remove_checkpoints_but(&keep.into_iter().flatten().collect::<Vec<_>>())?;
+        self.saved = Some(step);
+        observer.notice(Event::Saved { step, path: &path });
+        Ok(())
+    }
+
+    /// Seconds of training, in this process and before.
+    fn seconds(&self) -> f64 {
+        self.begun.0.elapsed().as_secs_f64() + self.begun.1
+    }
+
+    fn outcome(&self, finished: bool) -> Outcome {
+        let folder = &self.run.folder;
+        Outcome {
+            folder: folder.path().to_path_buf(),
+            checkpoint: folder.checkpoint(self.state.step),
+            best: self.state.best,
+            step: self.state.step,
+            total_steps: self.state.plan.map(|plan| plan.total_steps),
+            tokens: self.state.tokens,
+            seconds: self.state.seconds,
+            bytes_per_token: self.tokens.bytes_per_token(),
+            finished,
+        }
+    }
+}
+
+/// A loss in nats a token as bits a byte of text.
+pub fn bits_per_byte(loss: f32, bytes_per_token: f64) -> f32 {
+    (f64::from(loss) / core::f64::consts::LN_2 / bytes_per_token) as f32
+}
+
+/// True if the error only says that the user has stopped the run before it began.
+pub fn was_stopped(error: &TrainError) -> bool {
+    matches!(error, TrainError::Data(DataError::Stopped))
+}
