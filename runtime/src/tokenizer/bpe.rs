@@ -84,7 +84,8 @@ impl<'s> Symbols<'s> {
     pub(super) fn merge_all(&mut self, tokenizer: &Tokenizer<'_>) {
         self.start(tokenizer);
         let keys_are_ids = tokenizer.keys_are_ids();
-        loop {
+        // Every merge makes one symbol of two.
+        for _ in 1..self.len {
             let at = self.best();
             let key = self.key(at);
             if key == NO_PAIR {

@@ -216,7 +216,8 @@ impl<'a> Tokenizer<'a> {
             }
             self.added().find_map(|(id, flags)| {
                 let token = self.bytes(id);
-                let wanted = rest.starts_with(token)
+                let wanted = !token.is_empty()
+                    && rest.starts_with(token)
                     && (special == Special::Parsed || self.token_type(id) == TokenType::UserDefined);
                 wanted.then_some(Found { id, flags, start: at, end: at + token.len() })
             })
