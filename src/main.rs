@@ -22,13 +22,53 @@ fn main() -> ExitCode {
         // Whoever read our output has seen enough (`smidgen … | head`).
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", message(&error));
             ExitCode::FAILURE
         }
     }
 }
 
+/// An error with its causes, leaving out those that it already tells itself.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_help_with_examples() {
+        for command in Cli::command().get_subcommands() {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains(&format!("smidgen {}", command.get_name())), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let io = io::Error::other("the disk is full");
+        let inner = anyhow::Error::new(io).context("model.bin: the disk is full");
+        assert_eq!(message(&inner), "model.bin: the disk is full");
+        assert_eq!(message(&inner.context("while saving")), "while saving: model.bin: the disk is full");
+    }
 }

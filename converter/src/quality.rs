@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 use serde::Serialize;
-use smidgen_runtime::format::KvType;
+use smidgen_runtime::format::{DType, KvType};
 use smidgen_runtime::tokenizer::{CachedEncoder, Special};
 use smidgen_runtime::{Model, Session, SessionOptions, StepError};
 
+use crate::convert::ConvertOptions;
 use crate::error::Error;
+use crate::{Checkpoint, ModelFile};
 
 /// How to measure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -222,6 +224,20 @@ pub fn agreement(
     let tokens: u64 = windows.iter().map(|window| window.targets.len() as u64).sum();
     let mean = |i: usize| sums.iter().map(|sums| sums[i]).sum::<f64>() / tokens as f64;
     Ok(Agreement { tokens, same_top: mean(0), kl_nats: mean(1), first_nats: mean(2), second_nats: mean(3) })
+}
+
+/// Calls `f` with a checkpoint's model in f32, from a file that exists only so long.
+///
+/// # Errors
+/// As for [`convert`](crate::convert()), or what `f` says.
+pub fn with_exact<T, E: From<Error>>(
+    checkpoint: &Checkpoint,
+    f: impl FnOnce(&Model<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let directory = tempfile::tempdir().map_err(|source| Error::Io { path: std::env::temp_dir(), source })?;
+    let path = directory.path().join("exact.smidgen");
+    crate::convert(checkpoint, &path, &ConvertOptions::new(DType::F32), |_| ())?;
+    f(&ModelFile::open(&path)?.load()?)
 }
 
 /// For one position: 1 if both have the same top token, the divergence of `b` from `a`, both losses.

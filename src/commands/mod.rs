@@ -1,8 +1,11 @@
 //! Each command: an `Args` that clap fills and a `run` that does it.
 
 mod bench;
+mod convert;
+mod eval;
 mod explain;
 mod generate;
+mod inspect;
 mod open;
 
 /// A file of its own for each; a further command is one line here, and `mod`.
@@ -22,6 +25,12 @@ macro_rules! commands {
 }
 
 commands! {
+    /// Make a model file of a checkpoint
+    Convert = convert;
+    /// Show what a model file or a checkpoint holds
+    Inspect = inspect;
+    /// Measure how well a model predicts a text
+    Eval = eval;
     /// Write text with a model file
     Generate = generate;
     /// Measure how fast a model file runs
