@@ -207,17 +207,17 @@ fn every_cut_level_and_thread_count_gives_the_same_bits() {
             let tokens = tokens(&config, 21);
             let want = serial(&test, &tokens, kv_type);
             for level in Level::available() {
-                for prompt_block in [1, 2, 5, 16, 64] {
-                    for workers in [&Serial as &dyn Workers, &pools[0], &pools[1]] {
-                        let options = SessionOptions {
-                            kv_type: Some(kv_type),
-                            prompt_block,
-                            workers: workers.count(),
-                            ..SessionOptions::new(tokens.len() + 2)
-                        };
-                        let got = run(&test, &tokens, options, level, workers);
-                        assert!(got == want, "{dtype:?} {level:?} block {prompt_block} {config:?}");
-                    }
+                let cuts: [(usize, &dyn Workers); 4] =
+                    [(1, &Serial), (5, &pools[0]), (16, &pools[1]), (64, &Serial)];
+                for (prompt_block, workers) in cuts {
+                    let options = SessionOptions {
+                        kv_type: Some(kv_type),
+                        prompt_block,
+                        workers: workers.count(),
+                        ..SessionOptions::new(tokens.len() + 2)
+                    };
+                    let got = run(&test, &tokens, options, level, workers);
+                    assert!(got == want, "{dtype:?} {level:?} block {prompt_block} {config:?}");
                 }
             }
         }

@@ -2,11 +2,13 @@
 
 /// Whether the CPU has a feature: asked of it where there is an operating system, else known
 /// since the program was compiled.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! has {
     ($feature:tt) => {{
-        #[cfg(feature = "std")]
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
         let has = std::is_x86_feature_detected!($feature);
+        #[cfg(all(feature = "std", target_arch = "aarch64"))]
+        let has = std::arch::is_aarch64_feature_detected!($feature);
         #[cfg(not(feature = "std"))]
         let has = cfg!(target_feature = $feature);
         has
@@ -25,6 +27,10 @@ pub(super) enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
 }
 
 /// Every level of this architecture, the definition first, the fastest last.
@@ -34,6 +40,10 @@ const ALL: &[Level] = &[
     Level(Kind::Avx2),
     #[cfg(target_arch = "x86_64")]
     Level(Kind::Avx512),
+    #[cfg(target_arch = "aarch64")]
+    Level(Kind::Neon),
+    #[cfg(target_arch = "aarch64")]
+    Level(Kind::NeonDot),
 ];
 
 impl Level {
@@ -69,6 +79,10 @@ impl Level {
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDot => "neon-dot",
         }
     }
 
@@ -89,6 +103,11 @@ impl Level {
                     && has!("avx512dq")
                     && has!("avx512vnni")
             }
+            // Part of every 64-bit Arm that runs Rust's targets.
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => cfg!(target_feature = "neon"),
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDot => has!("dotprod"),
         }
     }
 }

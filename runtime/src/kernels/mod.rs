@@ -11,6 +11,8 @@ mod avx2;
 mod avx512;
 pub mod elementwise;
 mod level;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub mod scalar;
 
 use core::ops::Range;
@@ -107,6 +109,26 @@ pub(crate) unsafe fn matmul(
         (Kind::Avx2, Weights::Q4(planes)) => unsafe {
             avx2::matmul_quantized::<4>(planes, input, rows, out, stride);
         },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        (Kind::Neon, Weights::Q8(planes)) => unsafe {
+            neon::matmul_quantized::<8, false>(planes, input, rows, out, stride);
+        },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        (Kind::Neon, Weights::Q4(planes)) => unsafe {
+            neon::matmul_quantized::<4, false>(planes, input, rows, out, stride);
+        },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        (Kind::NeonDot, Weights::Q8(planes)) => unsafe {
+            neon::matmul_quantized::<8, true>(planes, input, rows, out, stride);
+        },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        (Kind::NeonDot, Weights::Q4(planes)) => unsafe {
+            neon::matmul_quantized::<4, true>(planes, input, rows, out, stride);
+        },
         _ => {
             for i in 0..input.n {
                 // SAFETY: as above, and the slice is gone before the next one is made.
@@ -143,6 +165,9 @@ macro_rules! for_every_level {
                     #[cfg(target_arch = "x86_64")]
                     // SAFETY: as above.
                     Kind::Avx2 => unsafe { for_avx2::$name($($arg),*) },
+                    // NEON is part of the target: the definition is compiled for it already.
+                    #[cfg(target_arch = "aarch64")]
+                    Kind::Neon | Kind::NeonDot => $definition($($arg),*),
                     Kind::Scalar => $definition($($arg),*),
                 }
             }
@@ -209,6 +234,12 @@ pub(crate) fn attend_q8(
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Kind::Avx2 => unsafe { avx2::attend_q8(query, cache, len, scratch, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Kind::Neon => unsafe { neon::attend_q8::<false>(query, cache, len, scratch, out) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Kind::NeonDot => unsafe { neon::attend_q8::<true>(query, cache, len, scratch, out) },
         Kind::Scalar => attention::attend_q8::<scalar::Scalar>(query, cache, len, scratch, out),
     }
 }
