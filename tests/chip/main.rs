@@ -3,6 +3,7 @@
 
 mod board;
 mod models;
+mod workstation;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -19,7 +20,7 @@ const PROMPT: &str = "Über there, the cat";
 const TOKENS: usize = 20;
 const SEED: u64 = 7;
 
-/// What a run says: its text, and every step's logits as bits, `[steps, vocab_size]`.
+/// What a run says: its text, and the logits of every choice as bits, `[choices, vocab_size]`.
 struct Story {
     text: Vec<u8>,
     logits: Vec<u32>,
@@ -38,21 +39,17 @@ fn tell_here(file: &[u8]) -> Story {
     let mut session = Session::new(&model, memory.as_mut_slice(), options).expect("the memory is enough");
     let mut sampler = Sampler::new(SamplerOptions::default(), SEED).expect("the options are in range");
     session.prompt(PROMPT).expect("the prompt fits");
-    let mut logits: Vec<u32> = bits(session.logits()).collect();
+    let mut logits: Vec<u32> = Vec::new();
     let mut text = PROMPT.to_owned();
     let mut generate = session.generate(&mut sampler);
     for _ in 0..TOKENS {
+        logits.extend(generate.session().logits().iter().map(|logit| logit.to_bits()));
         let Some(generated) = generate.next() else { break };
         text += &generated.to_string();
-        logits.extend(bits(generate.session().logits()));
     }
     text += &generate.flush().to_string();
     text.push('\n');
     Story { text: text.into_bytes(), logits }
-}
-
-fn bits(logits: &[f32]) -> impl Iterator<Item = u32> {
-    logits.iter().map(|logit| logit.to_bits())
 }
 
 /// Puts a model into firmware; gives the firmware's path.
@@ -95,7 +92,7 @@ fn same_here_and_there(board: Board, name: &str, file: &[u8], vocab_size: usize)
         return;
     }
     let here = tell_here(file);
-    assert_eq!(here.logits.len(), (TOKENS + 1) * vocab_size);
+    assert_eq!(here.logits.len(), TOKENS * vocab_size);
     let there = tell_there(board, file, name);
     assert_eq!(there.logits.len(), here.logits.len());
     let differing = here.logits.iter().zip(&there.logits).enumerate().find(|(_, (a, b))| a != b);
@@ -139,6 +136,27 @@ fn gpt2_q4_on_a_cortex_m4f() {
 #[test]
 fn gpt2_f16_with_f32_cache_on_a_cortex_m3() {
     random_model(M3, "gpt2-f16", models::GPT2, DType::F16, KvType::F32);
+}
+
+/// The user's whole way: trained here, converted, told by the program and by the chip.
+#[test]
+fn a_trained_model_tells_the_same_story_on_the_workstation_and_on_the_chip() {
+    if !board::available(M4F) {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let checkpoint = workstation::train(&directory.path().join("run"));
+    for quant in ["q8", "f32"] {
+        let model = directory.path().join(format!("{quant}.smidgen"));
+        workstation::convert(&checkpoint, &model, quant);
+        let file = std::fs::read(&model).expect("the model file was written");
+        let there = tell_there(M4F, &file, &format!("trained-{quant}"));
+        for more in [&["--level", "scalar", "--threads", "1"][..], &["--threads", "2"]] {
+            let here = workstation::tell(&model, TOKENS, SEED, PROMPT, more);
+            assert_eq!(String::from_utf8_lossy(&here.text), String::from_utf8_lossy(&there.text));
+            assert!(here.logits == there.logits, "{quant} {more:?}: logits differ");
+        }
+    }
 }
 
 #[test]

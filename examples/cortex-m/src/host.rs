@@ -68,7 +68,8 @@ unsafe fn syscall1_mut(call: usize, request: &mut [usize; 2]) -> usize {
     unsafe { cortex_m_semihosting::syscall1(call, request.as_mut_ptr() as usize) }
 }
 
-/// A file on the host that takes every step's logits: little-endian f32, `[steps, vocab_size]`.
+/// A file on the host that takes the logits of every choice: little-endian f32,
+/// `[choices, vocab_size]`, as `smidgen generate --dump-logits` writes them.
 pub struct DumpFile {
     handle: usize,
 }
@@ -87,7 +88,7 @@ impl DumpFile {
         if handle == usize::MAX { Err(HostError::Create) } else { Ok(Self { handle }) }
     }
 
-    /// Appends one step's logits.
+    /// Appends the logits of one choice.
     pub fn write(&mut self, logits: &[f32]) -> Result<(), HostError> {
         // SAFETY: SYS_WRITE takes a handle, an address and a length and reads exactly the slice.
         let left = unsafe { syscall!(WRITE, self.handle, logits.as_ptr(), size_of_val(logits)) };

@@ -102,20 +102,19 @@ fn tell(memory: &mut Memory<BYTES>, settings: &Settings<'_>) -> Result<(), Error
     let watch = Stopwatch::start();
     report.prompt_tokens = session.prompt(settings.prompt)?;
     report.prompt = watch.instructions();
-    if let Some(dump) = &mut dump {
-        dump.write(session.logits())?;
-    }
     out.write_str(settings.prompt)?;
 
     let mut generate = session.generate(&mut sampler);
     for _ in 0..settings.tokens {
+        if let Some(dump) = &mut dump
+            && generate.finish().is_none()
+        {
+            dump.write(generate.session().logits())?;
+        }
         let watch = Stopwatch::start();
         let Some(generated) = generate.next() else { break };
         report.token(watch.instructions());
         write!(out, "{generated}")?;
-        if let Some(dump) = &mut dump {
-            dump.write(generate.session().logits())?;
-        }
     }
     writeln!(out, "{}", generate.flush())?;
     write!(host::stderr(), "{report}")?;

@@ -3,7 +3,7 @@
 //! The command line is words `key=value`, `prompt=` last, which takes the rest of the line:
 //! `tokens=50 temperature=0 seed=7 prompt=The cat sat`. What comes before the first known key is
 //! the program's name. Keys: `mode` (`story`, `timer`, `panic`, `fault`, `overflow`), `tokens`,
-//! `temperature`, `top_p`, `seed`, `dump` (a file on the host for every step's logits), `prompt`.
+//! `temperature`, `top_p`, `seed`, `dump` (a file on the host for the logits of every choice), `prompt`.
 
 use core::fmt;
 use core::str::FromStr;
