@@ -31,6 +31,8 @@ pub(super) enum Kind {
     Neon,
     #[cfg(target_arch = "aarch64")]
     NeonDot,
+    #[cfg(smidgen_dsp)]
+    CortexM,
 }
 
 /// Every level of this architecture, the definition first, the fastest last.
@@ -44,6 +46,8 @@ const ALL: &[Level] = &[
     Level(Kind::Neon),
     #[cfg(target_arch = "aarch64")]
     Level(Kind::NeonDot),
+    #[cfg(smidgen_dsp)]
+    Level(Kind::CortexM),
 ];
 
 impl Level {
@@ -83,6 +87,8 @@ impl Level {
             Kind::Neon => "neon",
             #[cfg(target_arch = "aarch64")]
             Kind::NeonDot => "neon-dot",
+            #[cfg(smidgen_dsp)]
+            Kind::CortexM => "cortex-m",
         }
     }
 
@@ -108,6 +114,9 @@ impl Level {
             Kind::Neon => cfg!(target_feature = "neon"),
             #[cfg(target_arch = "aarch64")]
             Kind::NeonDot => has!("dotprod"),
+            // Known since the program was compiled.
+            #[cfg(smidgen_dsp)]
+            Kind::CortexM => true,
         }
     }
 }

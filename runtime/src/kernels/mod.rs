@@ -9,6 +9,8 @@ pub mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(smidgen_dsp)]
+mod cortex_m;
 pub mod elementwise;
 mod level;
 #[cfg(target_arch = "aarch64")]
@@ -129,6 +131,16 @@ pub(crate) unsafe fn matmul(
         (Kind::NeonDot, Weights::Q4(planes)) => unsafe {
             neon::matmul_quantized::<4, true>(planes, input, rows, out, stride);
         },
+        #[cfg(smidgen_dsp)]
+        // SAFETY: as above.
+        (Kind::CortexM, Weights::Q8(planes)) => unsafe {
+            cortex_m::matmul_quantized::<8>(planes, input, rows, out, stride);
+        },
+        #[cfg(smidgen_dsp)]
+        // SAFETY: as above.
+        (Kind::CortexM, Weights::Q4(planes)) => unsafe {
+            cortex_m::matmul_quantized::<4>(planes, input, rows, out, stride);
+        },
         _ => {
             for i in 0..input.n {
                 // SAFETY: as above, and the slice is gone before the next one is made.
@@ -168,6 +180,8 @@ macro_rules! for_every_level {
                     // NEON is part of the target: the definition is compiled for it already.
                     #[cfg(target_arch = "aarch64")]
                     Kind::Neon | Kind::NeonDot => $definition($($arg),*),
+                    #[cfg(smidgen_dsp)]
+                    Kind::CortexM => $definition($($arg),*),
                     Kind::Scalar => $definition($($arg),*),
                 }
             }
@@ -240,6 +254,8 @@ pub(crate) fn attend_q8(
         #[cfg(target_arch = "aarch64")]
         // SAFETY: as above.
         Kind::NeonDot => unsafe { neon::attend_q8::<true>(query, cache, len, scratch, out) },
+        #[cfg(smidgen_dsp)]
+        Kind::CortexM => attention::attend_q8::<cortex_m::Dsp>(query, cache, len, scratch, out),
         Kind::Scalar => attention::attend_q8::<scalar::Scalar>(query, cache, len, scratch, out),
     }
 }
