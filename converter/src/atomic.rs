@@ -21,6 +21,9 @@ pub fn write_file<T, E: From<Error>>(
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    if !directory.is_dir() {
+        return Err(io_at(directory)(io::Error::from(io::ErrorKind::NotFound)).into());
+    }
     if path.is_dir() {
         return Err(io_at(path)(io::Error::from(io::ErrorKind::IsADirectory)).into());
     }

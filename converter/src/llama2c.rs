@@ -93,7 +93,8 @@ impl Header {
             } else {
                 String::new()
             };
-            let reason = format!("llama2.c header: {name} is {value}, must be 1 to {max}{hint}");
+            let seems = if version == 0 { "no known format; as a " } else { "" };
+            let reason = format!("{seems}llama2.c header: {name} is {value}, must be 1 to {max}{hint}");
             Err(Error::malformed(path, reason))
         };
         let dim = field(0, "dim", MAX_DIMENSION)?;

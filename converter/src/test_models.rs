@@ -61,8 +61,10 @@ pub(crate) fn random(config: Config, extra: &[Role], seed: u64) -> Checkpoint {
         }
         for layer in 0..if role.is_per_layer() { config.n_layers } else { 1 } {
             let (rows, cols) = role.shape(&config);
-            let scale = if role.is_vector() { 0.1 } else { 1.0 / (cols as f32).sqrt() };
-            let values = (0..rows * cols).map(|_| random.normal() * scale).collect();
+            // Large enough that attention prefers some positions clearly.
+            let scale = if role.is_vector() { 0.1 } else { 1.5 / (cols as f32).sqrt() };
+            let middle = if role.name().ends_with("norm") { 1.0 } else { 0.0 };
+            let values = (0..rows * cols).map(|_| middle + random.normal() * scale).collect();
             checkpoint.tensors.insert((layer, role), TensorSource::owned(rows, cols, values));
         }
     }

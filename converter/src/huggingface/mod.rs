@@ -13,4 +13,6 @@ pub use reader::open;
 pub use writer::write_directory;
 
 #[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,87 @@
+//! What `transformers` computes from our directories, and we from our files: the same.
+
+use std::path::Path;
+
+use smidgen_runtime::format::{DType, Role, RopeScaling};
+use smidgen_runtime::{Architecture, Config, Session, SessionOptions};
+
+use super::write_directory;
+use crate::test_models::{gpt2, llama, random};
+use crate::{Checkpoint, ConvertOptions, ModelFile, TensorSource, TokenizerChoice};
+
+const QKV: [Role; 3] = [Role::QBias, Role::KBias, Role::VBias];
+
+/// Logits behind the twelfth token, from `tools/transformers_golden.py` with transformers 5.23 and
+/// PyTorch 2.15.
+const GOLDEN: [(&str, [f32; 8]); 7] = [
+    ("llama", [-0.400948, -2.504020, -0.466512, 0.184891, 0.229338, 0.100610, -0.160175, 0.160407]),
+    ("llama3_tied", [0.561137, 1.934588, -1.851731, -2.429208, 0.098574, -1.355323, -1.419886, 0.056031]),
+    ("llama_biased", [-1.042139, -0.613477, 0.700821, 1.777572, 0.458377, 2.625536, -0.426217, 1.936165]),
+    ("qwen2", [2.997278, 0.144105, 0.616418, -0.112100, 2.086226, 3.803666, -2.714666, -2.117400]),
+    ("qwen3", [-2.157533, 0.753491, -0.662660, -1.174630, -0.780229, 1.330125, 2.255578, 1.395814]),
+    ("gpt2", [-0.623723, 1.365658, 0.313433, 1.151145, 0.364853, -0.875660, -0.072495, -0.219397]),
+    ("gpt2_bare", [0.638674, 0.709670, -0.949128, -1.922733, 0.656510, -4.063707, 1.127460, 2.369422]),
+];
+
+/// Models that differ in everything that a directory can say.
+fn models() -> Vec<(&'static str, Checkpoint)> {
+    let llama3 =
+        RopeScaling::Llama3 { factor: 4.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_context: 8 };
+    let rotary = |name, extra: &[Role], theta, scaling, seed| {
+        let mut checkpoint = random(llama(), extra, seed);
+        (checkpoint.rope_theta, checkpoint.rope_scaling) = (theta, scaling);
+        let frequencies = crate::frequencies(theta, scaling, 6);
+        checkpoint.tensors.insert((0, Role::RopeFrequencies), TensorSource::owned(1, 3, frequencies));
+        (name, checkpoint)
+    };
+    let biased = [&QKV[..], &[Role::OBias, Role::GateBias, Role::UpBias, Role::DownBias]].concat();
+    let gpt2_biases: Vec<Role> = (0..64)
+        .filter_map(Role::from_u8)
+        .filter(|role| {
+            role.is_vector() && role.need(Architecture::Gpt2) != smidgen_runtime::format::Need::MustNot
+        })
+        .collect();
+    vec![
+        rotary("llama", &[Role::Head], 10_000.0, RopeScaling::None, 50),
+        rotary("llama3_tied", &[], 500.0, llama3, 51),
+        rotary("llama_biased", &biased, 100.0, RopeScaling::Linear { factor: 2.5 }, 52),
+        rotary("qwen2", &QKV, 1000.0, RopeScaling::None, 53),
+        rotary("qwen3", &[Role::QNorm, Role::KNorm, Role::Head], 1e6, RopeScaling::None, 54),
+        ("gpt2", random(gpt2(), &gpt2_biases, 55)),
+        ("gpt2_bare", random(Config { ffn_dim: 48, ..gpt2() }, &[Role::Head], 56)),
+    ]
+}
+
+#[test]
+#[ignore = "writes the directories that tools/transformers_golden.py reads"]
+fn write_models_for_transformers() {
+    let directory = std::env::var("SMIDGEN_GOLDEN_DIR").expect("SMIDGEN_GOLDEN_DIR says where to");
+    for (name, checkpoint) in models() {
+        write_directory(&Path::new(&directory).join(name), &checkpoint).unwrap();
+    }
+}
+
+#[test]
+fn logits_are_those_of_transformers() {
+    let directory = tempfile::tempdir().unwrap();
+    let models = models();
+    assert_eq!(models.len(), GOLDEN.len());
+    for ((name, checkpoint), golden) in models.into_iter().zip(GOLDEN) {
+        assert_eq!(name, golden.0);
+        // By the way of everybody's checkpoints: a directory, read again.
+        let written = directory.path().join(name);
+        write_directory(&written, &checkpoint).unwrap();
+        let read = super::open(&written, &TokenizerChoice::Found).unwrap();
+        let path = directory.path().join("model.smidgen");
+        crate::convert(&read, &path, &ConvertOptions::new(DType::F32), |_| ()).unwrap();
+        let file = ModelFile::open(&path).unwrap();
+        let model = file.load().unwrap();
+        let mut memory = vec![0; 1 << 18];
+        let mut session = Session::new(&model, &mut memory, SessionOptions::new(16)).unwrap();
+        let tokens: Vec<u32> = (0..12).map(|i| (7 * i + 3) % 20).collect();
+        session.feed(&tokens).unwrap();
+        for (i, (ours, theirs)) in session.logits().iter().zip(golden.1).enumerate() {
+            assert!((ours - theirs).abs() < 2e-5, "{name}: logit {i} is {ours}, transformers says {theirs}");
+        }
+    }
+}
