@@ -7,6 +7,8 @@ mod explain;
 mod generate;
 mod inspect;
 mod open;
+mod train;
+mod train_progress;
 
 /// A file of its own for each; a further command is one line here, and `mod`.
 macro_rules! commands {
@@ -25,6 +27,8 @@ macro_rules! commands {
 }
 
 commands! {
+    /// Train a model on your text, or on built-in stories
+    Train = train;
     /// Make a model file of a checkpoint
     Convert = convert;
     /// Show what a model file or a checkpoint holds

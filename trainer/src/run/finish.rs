@@ -7,7 +7,6 @@ use smidgen_runtime::{Layout, Sampler, SamplerOptions, Session, SessionOptions};
 
 use super::config::RunConfig;
 use super::error::TrainError;
-use super::folder::RunFolder;
 use super::metrics;
 use super::plot::write_loss_curve;
 use super::train::Outcome;
@@ -76,13 +75,14 @@ pub fn sample(model: &Path, seed: u64) -> Result<String, TrainError> {
     Ok(text)
 }
 
-/// Draws `loss.svg` from `metrics.jsonl`.
+/// Draws `loss.svg` from the `metrics.jsonl` in a run's folder.
 ///
 /// # Errors
 /// Metrics that cannot be read, or a full disk.
-pub fn plot(folder: &RunFolder) -> Result<PathBuf, TrainError> {
-    let rows = metrics::read(&folder.metrics())?;
-    let name = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-    write_loss_curve(&folder.plot(), &rows, &name)?;
-    Ok(folder.plot())
+pub fn plot(folder: &Path) -> Result<PathBuf, TrainError> {
+    let rows = metrics::read(&folder.join("metrics.jsonl"))?;
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let path = folder.join("loss.svg");
+    write_loss_curve(&path, &rows, &name)?;
+    Ok(path)
 }
