@@ -43,6 +43,19 @@ pub(super) struct Tile {
     pub(super) add_stride: usize,
 }
 
+/// Asks for the cache line at an address, which need not be a valid one.
+#[inline(always)]
+pub(super) fn prefetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 CPU has the instruction, and it never faults.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// A micro-kernel for one level of instructions.
 pub(super) trait Kernel {
     /// Most rows of a tile.
@@ -55,6 +68,17 @@ pub(super) trait Kernel {
     /// # Safety
     /// The pointers are as [`Tile`] says, and the CPU has the level's instructions.
     unsafe fn tile(tile: &Tile);
+
+    /// Packs NR columns of k elements each, stored by rows (`src[i * stride + j]`), as
+    /// `dst[i * NR + j]`. `dst` holds `k * NR` elements.
+    ///
+    /// # Safety
+    /// The CPU has the level's instructions.
+    unsafe fn pack_rows(dst: &mut [f32], src: &[f32], stride: usize) {
+        for (i, to) in dst.chunks_exact_mut(Self::NR).enumerate() {
+            to.copy_from_slice(&src[i * stride..][..Self::NR]);
+        }
+    }
 
     /// Packs `cols` columns of k elements each, stored by columns (`src[j * stride + i]`), as
     /// `dst[i * NR + j]`, with zeros for columns `cols..NR`. `dst` holds `k * NR` elements.

@@ -31,8 +31,8 @@ pub use kernel::Level;
 pub use packed::PackedB;
 pub use view::{Add, MatMut, MatRef};
 
-/// Panels of B that stay in L2 while A passes over them.
-const PANELS_PER_JOB: usize = 8;
+/// Elements of a block of B that stay in L2 while A passes over them.
+const B_IN_L2: usize = 3 << 15;
 /// Elements of B that are packed at a time: a part of the L3 cache.
 const SLAB: usize = 1 << 20;
 /// Elements of B that a job packs.
@@ -151,7 +151,7 @@ unsafe fn product<K: Kernel>(pool: &Pool, output: Output, a: MatRef<'_>, b: MatR
     let for_each = |n: usize, job: &(dyn Fn(usize) + Sync)| {
         if serial { (0..n).for_each(job) } else { pool.run(n, job) }
     };
-    let slab = (SLAB / a.cols.max(1)).max(K::NR * PANELS_PER_JOB).next_multiple_of(K::NR);
+    let slab = (SLAB / a.cols.max(1)).max(K::NR * 8).next_multiple_of(K::NR);
     // Taken out, not borrowed: a job that multiplies on this thread needs one too.
     let mut buffer = PACKED.take();
     for first in (0..output.cols).step_by(slab) {
@@ -220,48 +220,26 @@ impl Part<'_> {
     /// # Safety
     /// No other thread touches these elements of C, and the CPU has the kernel's instructions.
     unsafe fn multiply<K: Kernel>(&self, rows: Range<usize>, panels: Range<usize>) {
-        let out = &self.output;
         let mut buffer = A_TILE.take();
         let a_tile = buffer.get(kernel::A_TILE);
+        let tiles = Tiles::new(rows, K::MR);
         for block in 0..self.blocks.count() {
-            let packed_k = self.blocks.range(block);
-            let k = packed_k.start..packed_k.end.min(self.a.cols);
+            let k = self.k_range(block);
             if block > 0 && k.is_empty() {
                 break;
             }
-            let tiles = Tiles::new(rows.clone(), K::MR);
-            for tile_rows in (0..tiles.count).map(|i| tiles.range(i)) {
-                let layout = if k.is_empty() {
-                    Layout::Rows
+            for index in 0..tiles.count {
+                let rows = tiles.range(index);
+                let layout = pack::pack_a_tile(a_tile, &self.a, rows.clone(), k.clone());
+                let (next_rows, next_k) = if index + 1 < tiles.count {
+                    (tiles.range(index + 1), k.clone())
                 } else {
-                    pack::pack_a_tile(a_tile, &self.a, tile_rows.clone(), k.clone())
+                    (tiles.range(0), self.k_range(block + 1))
                 };
+                let mut ahead = pack::Ahead::new(&self.a, next_rows, next_k, panels.len());
                 for panel in panels.clone() {
-                    let at = (packed_k.start * self.n_panels + panel * packed_k.len()) * K::NR;
-                    let first = panel * K::NR;
-                    let c = out.c.wrapping_add(tile_rows.start * out.c_stride + first);
-                    let shifted = |p: *const f32, by: usize| {
-                        if p.is_null() { p } else { p.wrapping_add(by) }
-                    };
-                    let (bias, add, add_stride) = if block == 0 {
-                        let by = tile_rows.start * out.add_stride + first;
-                        (shifted(out.bias, first), shifted(out.add, by), out.add_stride)
-                    } else {
-                        (std::ptr::null(), c.cast_const(), out.c_stride)
-                    };
-                    let tile = Tile {
-                        rows: tile_rows.len(),
-                        cols: (out.cols - first).min(K::NR),
-                        k: k.len(),
-                        layout,
-                        a: a_tile.as_ptr(),
-                        b: self.packed[at..at + k.len() * K::NR].as_ptr(),
-                        c,
-                        c_stride: out.c_stride,
-                        bias,
-                        add,
-                        add_stride,
-                    };
+                    ahead.some();
+                    let tile = self.tile::<K>(a_tile, layout, rows.clone(), block, panel);
                     // SAFETY: the views were checked against the shapes when they were made, so
                     // every pointer has the rows and columns that `tile` says; the packed start
                     // is a multiple of NR f32s in a 64-byte aligned buffer (of 32 bytes at
@@ -271,6 +249,48 @@ impl Part<'_> {
             }
         }
         A_TILE.set(buffer);
+    }
+
+    /// Columns of A in a block; none after the last.
+    fn k_range(&self, block: usize) -> Range<usize> {
+        let k = self.blocks.range(block);
+        k.start.min(self.a.cols)..k.end.min(self.a.cols)
+    }
+
+    fn tile<K: Kernel>(
+        &self,
+        a: &[f32],
+        layout: Layout,
+        rows: Range<usize>,
+        block: usize,
+        panel: usize,
+    ) -> Tile {
+        let out = &self.output;
+        let (k, packed_k) = (self.k_range(block).len(), self.blocks.range(block));
+        let at = (packed_k.start * self.n_panels + panel * packed_k.len()) * K::NR;
+        let first = panel * K::NR;
+        let c = out.c.wrapping_add(rows.start * out.c_stride + first);
+        let shifted = |p: *const f32, by| if p.is_null() { p } else { p.wrapping_add(by) };
+        // Later blocks add to what the first left.
+        let (bias, add, add_stride) = if block == 0 {
+            let by = rows.start * out.add_stride + first;
+            (shifted(out.bias, first), shifted(out.add, by), out.add_stride)
+        } else {
+            (std::ptr::null(), c.cast_const(), out.c_stride)
+        };
+        Tile {
+            rows: rows.len(),
+            cols: (out.cols - first).min(K::NR),
+            k,
+            layout,
+            a: a.as_ptr(),
+            b: self.packed[at..at + k * K::NR].as_ptr(),
+            c,
+            c_stride: out.c_stride,
+            bias,
+            add,
+            add_stride,
+        }
     }
 }
 
@@ -299,7 +319,8 @@ struct Jobs {
 
 impl Jobs {
     fn new<K: Kernel>(part: &Part<'_>, threads: usize) -> Self {
-        let panels = Tiles::new(0..part.output.cols.div_ceil(K::NR), PANELS_PER_JOB);
+        let most = (B_IN_L2 / (part.blocks.range(0).len().max(1) * K::NR)).max(1);
+        let panels = Tiles::new(0..part.output.cols.div_ceil(K::NR), most);
         // Some more jobs than threads, so that one that is held up does not hold up all.
         let wanted = if threads == 1 { 1 } else { (4 * threads).div_ceil(panels.count) };
         let rows = part.output.rows;

@@ -70,15 +70,15 @@ pub(super) unsafe fn pack_b_panel<K: Kernel>(dst: &mut [f32], b: &MatRef<'_>, k:
         // SAFETY: the caller's promise.
         unsafe { K::pack_columns(dst, src, b.stride, cols) };
     } else {
-        for (to, i) in dst.chunks_exact_mut(K::NR).zip(k) {
-            let from = &b.data[i * b.stride + first..];
-            // A copy of constant length is a few instructions, any other a call.
-            if cols == K::NR {
-                to.copy_from_slice(&from[..K::NR]);
-            } else {
-                to[..cols].copy_from_slice(&from[..cols]);
-                to[cols..].fill(0.0);
-            }
+        let src = &b.data[k.start * b.stride + first..];
+        if cols == K::NR {
+            // SAFETY: the caller's promise.
+            unsafe { K::pack_rows(dst, src, b.stride) };
+            return;
+        }
+        for (i, to) in dst.chunks_exact_mut(K::NR).enumerate() {
+            to[..cols].copy_from_slice(&src[i * b.stride..][..cols]);
+            to[cols..].fill(0.0);
         }
     }
 }
@@ -103,5 +103,48 @@ pub(super) fn pack_a_tile(dst: &mut [f32], a: &MatRef<'_>, rows: Range<usize>, k
             to[..k.len()].copy_from_slice(&a.data[i * a.stride..][k.clone()]);
         }
         Layout::Rows
+    }
+}
+
+/// Asks for the next tile of A while the current one is being multiplied: its rows lie where
+/// the hardware does not expect them.
+pub(super) struct Ahead<'a> {
+    data: &'a [f32],
+    stride: usize,
+    /// Stored rows (or columns) that have not been asked for.
+    outer: Range<usize>,
+    /// Elements of each.
+    inner: Range<usize>,
+    /// How many of them to ask for at a time.
+    step: usize,
+}
+
+impl<'a> Ahead<'a> {
+    /// For the tile of rows `rows` and columns `k`, in `calls` calls of [`Ahead::some`].
+    pub(super) fn new(a: &MatRef<'a>, rows: Range<usize>, k: Range<usize>, calls: usize) -> Self {
+        let (outer, inner) = if a.transposed { (k, rows) } else { (rows, k) };
+        let step = outer.len().div_ceil(calls.max(1));
+        Self { data: a.data, stride: a.stride, outer, inner, step }
+    }
+
+    /// Asks for the next part.
+    #[inline]
+    pub(super) fn some(&mut self) {
+        /// Elements of a cache line.
+        const LINE: usize = 16;
+        let end = (self.outer.start + self.step).min(self.outer.end);
+        for outer in self.outer.start..end {
+            let start = outer * self.stride;
+            let mut at = start + self.inner.start;
+            while at < start + self.inner.end {
+                super::kernel::prefetch(self.data.as_ptr().wrapping_add(at));
+                at += LINE;
+            }
+            // Where the row does not begin with a line, it ends in one more.
+            super::kernel::prefetch(
+                self.data.as_ptr().wrapping_add((start + self.inner.end).saturating_sub(1)),
+            );
+        }
+        self.outer.start = end;
     }
 }

@@ -1,5 +1,8 @@
 //! Plain Rust: loops of constant length that the compiler turns into the target's vectors.
 
+// Registers are addressed by row and column; iterators would hide the grid.
+#![allow(clippy::needless_range_loop)]
+
 use super::kernel::{A_COLUMN_STRIDE, A_ROW_STRIDE, Kernel, Layout, Tile};
 
 pub(super) struct Portable;
@@ -34,13 +37,13 @@ unsafe fn tile<const A_BY_ROWS: bool>(t: &Tile) {
     let mut acc = [[0.0f32; N]; R];
     for k in 0..t.k {
         // SAFETY: row k of a panel of NR columns.
-        let row = unsafe { &*t.b.add(k * N).cast::<[f32; N]>() };
-        for (r, acc) in acc.iter_mut().enumerate() {
+        let row = unsafe { *t.b.add(k * N).cast::<[f32; N]>() };
+        for r in 0..R {
             // SAFETY: an element of the tile of A, whose buffer has room for MR rows even where
             // fewer are used (what is there is multiplied and then ignored).
             let x = unsafe { *t.a.add(r * row_step + k * k_step) };
-            for (acc, &b) in acc.iter_mut().zip(row) {
-                *acc = multiply_add(x, b, *acc);
+            for j in 0..N {
+                acc[r][j] = multiply_add(x, row[j], acc[r][j]);
             }
         }
     }
