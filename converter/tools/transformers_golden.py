@@ -21,4 +21,4 @@ for directory in sorted(pathlib.Path(sys.argv[1]).iterdir()):
     tokens = torch.tensor([[(7 * i + 3) % 20 for i in range(12)]])
     with torch.no_grad():
         logits = model.eval()(tokens).logits[0, -1, :8]
-    print(f'("{directory.name}", [{", ".join(f"{x:.6f}" for x in logits.tolist())}]),')
+    print(f'("{directory.name}", [{", ".join(f"{x:.5f}" for x in logits.tolist())}]),')
