@@ -1,7 +1,7 @@
 //! A checkpoint: a Hugging Face directory of the model, and what resuming needs besides.
 
 use std::borrow::Cow;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::Path;
 
 use memmap2::Mmap;
@@ -72,7 +72,21 @@ pub(super) fn write(
     huggingface::write_directory(folder, &weights::to_checkpoint(model, tokenizer, name))?;
     write_optimizer(&folder.join(OPTIMIZER_FILE), &model.layout, optimizer)?;
     let path = folder.join(STATE_FILE);
-    write_json(&path, state).map_err(TrainError::io("write", &path))
+    write_json(&path, state).map_err(TrainError::io("write", &path))?;
+    share(folder, &path)
+}
+
+/// Gives all files of a folder the permissions of one of them. Some were made by way of temporary
+/// files that only their owner may read.
+pub(super) fn share(folder: &Path, like: &Path) -> Result<(), TrainError> {
+    let permissions = fs::metadata(like).map_err(TrainError::io("read", like))?.permissions();
+    for entry in fs::read_dir(folder).map_err(TrainError::io("read", folder))? {
+        let path = entry.map_err(TrainError::io("read", folder))?.path();
+        if path.is_file() {
+            fs::set_permissions(&path, permissions.clone()).map_err(TrainError::io("write", &path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads where the run was.
@@ -81,7 +95,7 @@ pub(super) fn write(
 /// A file that is missing, damaged, or of another version.
 pub fn read_state(folder: &Path) -> Result<State, TrainError> {
     let path = folder.join(STATE_FILE);
-    let json = std::fs::read(&path).map_err(TrainError::io("read", &path))?;
+    let json = fs::read(&path).map_err(TrainError::io("read", &path))?;
     let bad = |what: String| TrainError::BadFile { path: path.clone(), what };
     let state: State = serde_json::from_slice(&json).map_err(|error| bad(error.to_string()))?;
     if state.version != STATE_VERSION {

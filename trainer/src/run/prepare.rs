@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use smidgen_converter::tokenizer::huggingface;
 use smidgen_runtime::tokenizer::{CachedEncoder, OwnedTokenizer, PreTokenizer, Special, TokenizerSpec};
 
+use super::checkpoint::share;
 use super::config::{DataConfig, TokenizerChoice};
 use super::error::TrainError;
 use super::folder::RunFolder;
@@ -46,6 +47,7 @@ pub(super) fn prepare(
         TokenizerChoice::Char => learn_characters(&corpus, stop, observer),
     }?;
     huggingface::write_directory(&tokenizer, folder.path()).map_err(smidgen_converter::Error::from)?;
+    share(folder.path(), &folder.config())?;
     let owned = OwnedTokenizer::build(&tokenizer).map_err(tokenizer_error)?;
     let view = owned.tokenizer();
     let end_of_text = *tokenizer.end_tokens.first().ok_or_else(|| tokenizer_error("no end of text"))?;
