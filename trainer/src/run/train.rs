@@ -67,11 +67,11 @@ impl Run {
     pub fn create(config: RunConfig, out: Option<&Path>) -> Result<Self, TrainError> {
         let mut config = config;
         config.validate()?;
+        config.data.corpus(config.training.seed)?;
         // A run must find its text again when it is resumed from elsewhere.
         for path in &mut config.data.paths {
             *path = std::path::absolute(&*path).map_err(TrainError::io("find", path))?;
         }
-        config.data.corpus(config.training.seed)?;
         Model::new(config.model.with_vocab(config.data.vocab_size)?, ModelOptions::default())?;
         let folder = match out {
             Some(out) => RunFolder::create(out)?,
