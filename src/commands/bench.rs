@@ -31,7 +31,7 @@ pub struct Args {
     /// Tokens to generate; 0 leaves this test out. Default: 128, or what the model allows.
     #[arg(long, value_name = "N")]
     tokens: Option<usize>,
-    /// Numbers of threads, one after the other. Default: as many as cores.
+    /// Numbers of threads, one after the other. Default: as generate has it.
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Vec<u16>,
     /// How keys and values are kept; as the file says unless told.
@@ -95,11 +95,13 @@ pub fn run(args: Args) -> Result<()> {
     if prompt == 0 && tokens == 0 {
         bail!("--prompt and --tokens are both 0: nothing to measure");
     }
-    let all_cores = open::threads(None) as u16;
-    let threads = if args.threads.is_empty() { vec![all_cores] } else { args.threads.clone() };
+    let threads: Vec<usize> = match args.threads.as_slice() {
+        [] => vec![open::threads(None, &file)],
+        asked => asked.iter().copied().map(usize::from).collect(),
+    };
 
     let mut tests = Vec::new();
-    for threads in threads.into_iter().map(usize::from) {
+    for threads in threads {
         // Threads of an earlier number are gone: they would spin beside these.
         let pool = Pool::new(threads);
         for (test, n, block) in [("prompt", prompt, PROMPT_BLOCK), ("tokens", tokens, 1)] {

@@ -61,7 +61,7 @@ pub struct Args {
     /// Where the random numbers begin.
     #[arg(long, value_name = "N", default_value_t = 42)]
     seed: u64,
-    /// Threads; as many as cores unless told. The text does not depend on it.
+    /// Threads; as many as cores unless told or the model is tiny. The text does not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     /// How keys and values are kept; as the file says unless told.
@@ -115,7 +115,7 @@ pub fn run(args: Args) -> Result<()> {
     if prompt.len() > context {
         bail!("the prompt has {} tokens, and the context holds {context}", prompt.len());
     }
-    let pool = Pool::new(open::threads(args.threads));
+    let pool = Pool::new(open::threads(args.threads, &file));
     let options = SessionOptions {
         kv_type: args.kv.map(Into::into),
         prompt_block: prompt.len().min(PROMPT_BLOCK),

@@ -111,9 +111,16 @@ pub fn level(name: Option<&str>) -> Result<Level> {
     })
 }
 
-/// As many threads as there are cores, unless somebody says how many.
-pub fn threads(asked: Option<u16>) -> usize {
-    asked.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+/// As many threads as there are cores, unless somebody says how many; but one for each megabyte of
+/// the file at most, because below that threads wait for each other longer than they work.
+pub fn threads(asked: Option<u16>, file: &ModelFile) -> usize {
+    asked.map_or_else(
+        || {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            cores.min(file.bytes().len().div_ceil(1_000_000))
+        },
+        usize::from,
+    )
 }
 
 /// A number of bytes as people say it.

@@ -101,7 +101,7 @@ fn write_text(out: &mut String, explanation: &Explanation) -> std::fmt::Result {
             out,
             "A model does not see letters. It cuts a text into tokens, and each token is\n\
              a number from a list that was fixed before the model was trained.\n\
-             {name} sees this text as {} of them.\n",
+             {name} sees this text as {}.\n",
             count(tokens.len(), "token")
         )?,
         None => writeln!(
@@ -174,20 +174,23 @@ fn write_scores(out: &mut String, explanation: &Explanation) -> std::fmt::Result
     )?;
     writeln!(
         out,
-        "place  {}    {} {:>8} {:>6} {:>6}  {:<6}",
+        "place  {}    {} {:>8} {:>6} {:>6}  down",
         left("read", 17),
         left("came", 12),
         "p",
         "loss",
         "up",
-        "down"
     )?;
     let scored = explanation.pairs.iter().filter_map(|pair| Some((pair, pair.score.as_ref()?)));
     for (place, (pair, score)) in scored.enumerate().take(ROWS) {
+        // The token that begins every text is no text itself.
+        let read = match pair.input.as_str() {
+            "" => left(&explanation.tokens[0].text, 17),
+            input => tail(input, 17),
+        };
         let row = format!(
-            "{:>5}  {} →  {} {:>8} {:>6.2} {:>+6.2}  {:>+5.2} {}",
+            "{:>5}  {read} →  {} {:>8} {:>6.2} {:>+6.2}  {:>+5.2} {}",
             place + 1,
-            tail(&pair.input, 17),
             left(&pair.target.text, 12),
             percent(score.probability),
             score.loss,
