@@ -92,6 +92,10 @@ impl<'a> Model<'a> {
                 rows: config.vocab_size,
             });
         }
+        let longest = model.tokenizer.map_or(0, |tokenizer| tokenizer.max_token_bytes());
+        if longest != prefix.max_token_bytes {
+            return Err(LoadError::BadMetadata);
+        }
         model.check_roles()?;
         model.check_tensors()?;
         Ok(model)

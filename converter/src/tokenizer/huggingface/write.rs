@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use smidgen_runtime::tokenizer::{Normalizer, TokenSpec, TokenType, TokenizerKind, TokenizerSpec};
 
 use super::pattern;
+use crate::atomic::write_file;
+use crate::error::{Error, io_at};
 use crate::tokenizer::{TokenizerFileError, byte_to_char};
 
 /// `tokenizer.json` for `spec`.
@@ -85,13 +87,11 @@ pub fn write_directory(spec: &TokenizerSpec, dir: &Path) -> Result<(), Tokenizer
 
 fn write_atomically(path: &Path, text: &str) -> Result<(), TokenizerFileError> {
     use std::io::Write;
-    let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)
-    };
-    write().map(drop).map_err(|source| TokenizerFileError::Io { path: path.into(), source })
+    let written = write_file(path, |file| file.write_all(text.as_bytes()).map_err(io_at(path)));
+    written.map_err(|error: Error| match error {
+        Error::Io { path, source } => TokenizerFileError::Io { path, source },
+        other => TokenizerFileError::Io { path: path.into(), source: std::io::Error::other(other) },
+    })
 }
 
 fn unwritable(what: String) -> TokenizerFileError {
