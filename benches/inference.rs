@@ -61,10 +61,21 @@ fn main() {
         let threads = pool.threads();
         let (dram, l3) = (ceilings::read_bandwidth(pool, 256 << 20), ceilings::read_bandwidth(pool, 8 << 20));
         let peak = ceilings::int8_peak(pool);
-        println!("{threads} thread(s): reads DRAM at {dram:.1} GB/s, 8 MiB in cache at {l3:.1} GB/s; int8 {peak:.0} GMAC/s");
+        println!(
+            "{threads} thread(s): reads DRAM at {dram:.1} GB/s, 8 MiB in cache at {l3:.1} GB/s; int8 {peak:.0} GMAC/s"
+        );
     }
-    println!("level {}; decode {} tokens, prefill {}, median of {}", options.level.name(), options.tokens, options.prompt, options.repeat);
-    println!("{:>6} {:>4} {:>8} {:>4} {:>12} {:>9} {:>12} {:>9}", "shape", "type", "MB", "thr", "decode tok/s", "GB/s", "prefill", "GMAC/s");
+    println!(
+        "level {}; decode {} tokens, prefill {}, median of {}",
+        options.level.name(),
+        options.tokens,
+        options.prompt,
+        options.repeat
+    );
+    println!(
+        "{:>6} {:>4} {:>8} {:>4} {:>12} {:>9} {:>12} {:>9}",
+        "shape", "type", "MB", "thr", "decode tok/s", "GB/s", "prefill", "GMAC/s"
+    );
     for shape in shapes::SHAPES.iter().filter(|shape| options.shapes.iter().any(|name| name == shape.name)) {
         for quant in &options.quants {
             let dtype = match quant.as_str() {
@@ -83,7 +94,14 @@ fn main() {
     }
 }
 
-fn measure(shape: &shapes::Shape, model: &Model<'_>, file: &[u8], quant: &str, pool: &Pool, options: &Options) {
+fn measure(
+    shape: &shapes::Shape,
+    model: &Model<'_>,
+    file: &[u8],
+    quant: &str,
+    pool: &Pool,
+    options: &Options,
+) {
     let context = (options.prompt.max(options.tokens) + 1).min(model.config().context_len as usize);
     let session_options = SessionOptions {
         kv_type: Some(KvType::Q8),
@@ -93,7 +111,8 @@ fn measure(shape: &shapes::Shape, model: &Model<'_>, file: &[u8], quant: &str, p
     };
     let layout = Layout::new(model.config(), model.kv_type(), session_options).expect("options in range");
     let mut memory = vec![0_u8; layout.total + 63];
-    let mut session = Session::with_workers(model, &mut memory[..], session_options, options.level, pool).expect("room");
+    let mut session =
+        Session::with_workers(model, &mut memory[..], session_options, options.level, pool).expect("room");
     let tokens: Vec<u32> = (0..context as u32).map(|i| i * 7919 % model.config().vocab_size).collect();
     let prompt = &tokens[..options.prompt.min(context)];
     let decode = &tokens[..options.tokens.min(context)];

@@ -53,7 +53,18 @@ pub fn random_model(shape: &Shape, dtype: DType) -> File {
     let [dim, ffn_dim, n_layers, n_heads, n_kv_heads, vocab_size, context_len] = shape.numbers;
     let (head_dim, norm_eps) = (dim / n_heads, 1e-5);
     let architecture = shape.architecture;
-    let config = Config { architecture, n_layers, dim, n_heads, n_kv_heads, head_dim, ffn_dim, vocab_size, context_len, norm_eps };
+    let config = Config {
+        architecture,
+        n_layers,
+        dim,
+        n_heads,
+        n_kv_heads,
+        head_dim,
+        ffn_dim,
+        vocab_size,
+        context_len,
+        norm_eps,
+    };
     let mut tensors = Vec::new();
     for role in (0..64).filter_map(Role::from_u8) {
         let gpt2_bias = architecture == Architecture::Gpt2 && role.name().ends_with("bias");
@@ -65,7 +76,15 @@ pub fn random_model(shape: &Shape, dtype: DType) -> File {
             tensors.push(TensorPlan { layer, role, dtype });
         }
     }
-    let meta = Meta { name: shape.name, source: "noise", writer: "bench", chat_template: "", rope_theta: 10_000.0, rope_scaling: RopeScaling::None, extra: "" };
+    let meta = Meta {
+        name: shape.name,
+        source: "noise",
+        writer: "bench",
+        chat_template: "",
+        rope_theta: 10_000.0,
+        rope_scaling: RopeScaling::None,
+        extra: "",
+    };
     let plan = ModelPlan { config, kv_type: KvType::Q8, meta, tokenizer: None, tensors };
     let mut state = 1_u64;
     let mut noise = move || {
@@ -87,7 +106,9 @@ pub fn random_model(shape: &Shape, dtype: DType) -> File {
                 // bf16 of about 1e-6: multipliers and quants are in the hundreds.
                 out.extend([0x86_u8, 0x35].repeat(size.scales_len / 2));
             }
-            DType::F16 => (0..rows * cols).for_each(|_| out.extend(((noise() & 0x83FF) as u16 | 0x2800).to_le_bytes())),
+            DType::F16 => {
+                (0..rows * cols).for_each(|_| out.extend(((noise() & 0x83FF) as u16 | 0x2800).to_le_bytes()))
+            }
             _ => (0..rows * cols).for_each(|_| out.extend(((noise() >> 40) as f32 * 1e-8).to_le_bytes())),
         }
         Ok::<(), WriteError>(())

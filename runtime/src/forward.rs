@@ -203,11 +203,7 @@ impl Pass<'_> {
 
     /// Products of several matrices with one input, rows split over the workers:
     /// `out[n, rows] = input · matrixᵀ + bias`.
-    fn product<const M: usize>(
-        &self,
-        products: [(Option<Matrix<'_>>, Option<&[f32]>, &mut [f32]); M],
-        input: &Activations<'_>,
-    ) {
+    fn product<const M: usize>(&self, products: [Product<'_>; M], input: &Activations<'_>) {
         let products = products.map(|(matrix, bias, out)| (matrix, bias, Disjoint::new(out)));
         let jobs = self.workers.count();
         self.workers.run(jobs, &|job| {
@@ -248,6 +244,9 @@ impl Pass<'_> {
         Activations { n, cols, values, quants, scales, sums }
     }
 }
+
+/// A matrix, its bias, and where the product goes, `[n, rows]`; a matrix that is not there has none.
+type Product<'a> = (Option<Matrix<'a>>, Option<&'a [f32]>, &'a mut [f32]);
 
 /// `slice[begin..begin + len]`, or what there is of it.
 fn part(slice: &[f32], begin: usize, len: usize) -> &[f32] {
@@ -312,9 +311,10 @@ impl Heads<'_, '_> {
         let positions = self.pass.layout.positions;
         let quantized = self.pass.layout.kv_type == KvType::Q8;
         let scales_at = (self.layer * groups + group) * positions;
-        // SAFETY (all parts below): a group's scales, its heads' cache, queries, keys and outputs
+        // All parts below: a group's scales, its heads' cache, queries, keys and outputs
         // belong to this call alone, which takes each part once and drops it before it is
         // taken again.
+        // SAFETY: as said.
         let key_scales = unsafe { self.cache.key_scales.part(scales_at..scales_at + positions) };
         // SAFETY: as above.
         let value_scales = unsafe { self.cache.value_scales.part(scales_at..scales_at + positions) };
@@ -358,7 +358,8 @@ impl Heads<'_, '_> {
 
         for kv_head in kv_heads {
             let index = (self.layer * n_kv_heads + kv_head) * positions;
-            // SAFETY (this and the next three): as above; only read from here on.
+            // From here on these are only read.
+            // SAFETY: as above.
             let keys_q8 = unsafe { self.cache.keys_q8.part(index * padded..(index + positions) * padded) };
             // SAFETY: as above.
             let values_q8 =

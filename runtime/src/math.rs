@@ -38,7 +38,7 @@ pub fn silu(x: f32) -> f32 {
 /// GPT-2's GELU, ½x(1 + tanh(√(2/π)(x + 0.044715x³))), as x · σ(2√(2/π)(x + 0.044715x³)).
 #[inline(always)]
 pub fn gelu(x: f32) -> f32 {
-    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_1;
+    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_2;
     let inner = TWICE_SQRT_2_OVER_PI * (x + 0.044_715 * (x * x * x));
     x / (1.0 + exp(-inner))
 }

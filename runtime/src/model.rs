@@ -151,7 +151,7 @@ impl<'a> Model<'a> {
             }
             let size = TensorSize::new(dtype, rows, cols);
             let matrix = size
-                .filter(|_| entry.offset % ALIGNMENT as u64 == 0)
+                .filter(|_| entry.offset.is_multiple_of(ALIGNMENT as u64))
                 .and_then(|_| self.matrix_at(&entry))
                 .ok_or(LoadError::BadOffset {
                     role,

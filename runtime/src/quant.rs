@@ -102,7 +102,7 @@ pub fn quantize_block(dtype: DType, weights: &[f32], importance: Option<&[f32]>)
     let (least, most): (i32, i32) = if matches!(dtype, DType::Q4) { (-8, 7) } else { (-127, 127) };
     let weights = &weights[..weights.len().min(BLOCK)];
     let max = f32::from_bits(max_magnitude_bits(weights));
-    if !(max >= TINY && max < f32::MAX) {
+    if !(TINY..f32::MAX).contains(&max) {
         return block;
     }
     // The largest group gets multiplier 255 or a little less; a search may take less still.

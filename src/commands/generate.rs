@@ -182,7 +182,7 @@ pub fn run(args: Args) -> Result<()> {
         layout.kv_type.name(),
         show_bytes(file.bytes().len()),
     );
-    if matches!(story.end, End::Interrupted) {
+    if matches!(story.end, Stop::Interrupted) {
         process::exit(EXIT_INTERRUPTED);
     }
     Ok(())
@@ -291,20 +291,20 @@ struct Dump<'a> {
 struct Story {
     tokens: Vec<u32>,
     text: String,
-    end: End,
+    end: Stop,
     read_time: Duration,
     write_time: Duration,
 }
 
 /// Why it ended.
-enum End {
+enum Stop {
     Tokens,
     EndOfText,
     ContextFull,
     Interrupted,
 }
 
-impl End {
+impl Stop {
     fn name(&self) -> &'static str {
         match self {
             Self::Tokens => "tokens",
@@ -336,7 +336,7 @@ fn tell(
     let mut story = Story {
         tokens: Vec::new(),
         text: String::new(),
-        end: End::Tokens,
+        end: Stop::Tokens,
         read_time: Duration::ZERO,
         write_time: Duration::ZERO,
     };
@@ -345,7 +345,7 @@ fn tell(
     for part in prompt.chunks(8 * PROMPT_BLOCK) {
         session.feed(part)?;
         if INTERRUPTED.load(Ordering::Relaxed) {
-            story.end = End::Interrupted;
+            story.end = Stop::Interrupted;
             return Ok(story);
         }
     }
@@ -355,7 +355,7 @@ fn tell(
     let mut generated = session.generate(sampler);
     while story.tokens.len() < args.tokens as usize {
         if INTERRUPTED.load(Ordering::Relaxed) {
-            story.end = End::Interrupted;
+            story.end = Stop::Interrupted;
             break;
         }
         if let Some(dump) = &mut dump
@@ -380,8 +380,8 @@ fn tell(
     }
     story.write_time = begin.elapsed();
     match generated.finish() {
-        Some(Finish::EndOfText) => story.end = End::EndOfText,
-        Some(Finish::ContextFull) => story.end = End::ContextFull,
+        Some(Finish::EndOfText) => story.end = Stop::EndOfText,
+        Some(Finish::ContextFull) => story.end = Stop::ContextFull,
         Some(Finish::Failed(error)) => return Err(error.into()),
         _ => {}
     }

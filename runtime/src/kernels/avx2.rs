@@ -92,7 +92,7 @@ unsafe fn quad<const BITS: usize, const T: usize>(
     let spread_even = _mm256_set_epi32(2, 2, 2, 2, 0, 0, 0, 0);
     let spread_odd = _mm256_set_epi32(3, 3, 3, 3, 1, 1, 1, 1);
     let mut sums = [_mm_setzero_ps(); T];
-    // SAFETY (all pointers below): the caller's promise about lengths.
+    // SAFETY: the caller's promise about lengths, here and for all pointers below.
     let weights = unsafe { planes.quants.as_ptr().add(quad * groups * group_bytes(BITS)) };
     for block in 0..blocks {
         let mut exact = [_mm256_setzero_si256(); T];

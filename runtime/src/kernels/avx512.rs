@@ -92,7 +92,7 @@ impl<'a, const BITS: usize> Weights<'a, BITS> {
     fn new(planes: &'a Planes<'a>) -> Option<Self> {
         let (groups, blocks) = (planes.groups(), planes.blocks());
         let quads = planes.quants.len() / (groups * group_bytes(BITS)).max(1);
-        let whole = planes.padded_cols % GROUP == 0
+        let whole = planes.padded_cols.is_multiple_of(GROUP)
             && planes.multipliers.len() >= quads * groups * QUAD
             && planes.scales.len() >= quads * blocks * QUAD;
         whole.then_some(Self { planes, groups, blocks, quads })

@@ -90,9 +90,10 @@ pub(crate) unsafe fn matmul(
     stride: usize,
 ) {
     match (level.kind(), &matrix.weights) {
-        // SAFETY (all): the level's existence proves that the CPU has its instructions; the
+        // In all arms the level's existence proves that the CPU has its instructions, and the
         // places of `out` are this caller's alone (this function's contract).
         #[cfg(target_arch = "x86_64")]
+        // SAFETY: as said.
         (Kind::Avx512, Weights::Q8(planes)) => unsafe {
             avx512::matmul_quantized::<8>(planes, input, rows, out, stride);
         },
@@ -171,8 +172,8 @@ macro_rules! for_every_level {
             #[allow(clippy::too_many_arguments)]
             pub(crate) fn $name(level: Level, $($arg: $type),*) $(-> $ret)? {
                 match level.kind() {
-                    // SAFETY: the level's existence proves that the CPU has its instructions.
                     #[cfg(target_arch = "x86_64")]
+                    // SAFETY: the level's existence proves that the CPU has its instructions.
                     Kind::Avx512 => unsafe { for_avx512::$name($($arg),*) },
                     #[cfg(target_arch = "x86_64")]
                     // SAFETY: as above.
@@ -242,8 +243,8 @@ pub(crate) fn attend_q8(
     out: &mut [f32],
 ) {
     match level.kind() {
-        // SAFETY: the level's existence proves that the CPU has its instructions.
         #[cfg(target_arch = "x86_64")]
+        // SAFETY: the level's existence proves that the CPU has its instructions.
         Kind::Avx512 => unsafe { avx512::attend_q8(query, cache, len, scratch, out) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.

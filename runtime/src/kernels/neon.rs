@@ -138,7 +138,7 @@ unsafe fn quad<const BITS: usize, const SDOT: bool, const T: usize>(
 ) -> [float32x4_t; T] {
     let (groups, blocks) = (planes.groups(), planes.blocks());
     let mut sums = [vdupq_n_f32(0.0); T];
-    // SAFETY (all pointers below): the caller's promise about lengths.
+    // SAFETY: the caller's promise about lengths, here and for all pointers below.
     let weights = unsafe { planes.quants.as_ptr().add(quad * groups * group_bytes(BITS)) };
     for block in 0..blocks {
         let mut exact = [vdupq_n_s32(0); T];
