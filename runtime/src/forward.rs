@@ -4,7 +4,7 @@ use crate::config::{Architecture, Config};
 use crate::format::{BLOCK, GROUP, KvType, Role};
 use crate::kernels::attention::{self, HeadCacheQ8, Scratch};
 use crate::kernels::{self, Activations, Level, matmul};
-use crate::memory::{Layout, State, heads_per_scale};
+use crate::memory::{Layout, State};
 use crate::model::Model;
 use crate::tensor::Matrix;
 use crate::workers::{Disjoint, Workers, share};
@@ -123,8 +123,9 @@ impl Pass<'_> {
             attended: Disjoint::new(attended),
         };
         let scratch = (Disjoint::new(state.scores), Disjoint::new(state.weights), Disjoint::new(state.query));
-        let groups = (config.n_kv_heads as usize).div_ceil(heads_per_scale(config));
-        let jobs = self.workers.count().min(groups).min(self.layout.scores / self.layout.positions).max(1);
+        let n_kv_heads = config.n_kv_heads as usize;
+        let jobs =
+            self.workers.count().min(n_kv_heads).min(self.layout.scores / self.layout.positions).max(1);
         self.workers.run(jobs, &|job| {
             let positions = self.layout.positions;
             let padded = (config.head_dim as usize).next_multiple_of(4);
@@ -136,8 +137,8 @@ impl Pass<'_> {
                     query: scratch.2.part(job * padded..(job + 1) * padded),
                 }
             };
-            for group in share(groups, 1, job, jobs) {
-                heads.attend(group, &mut scratch);
+            for kv_head in share(n_kv_heads, 1, job, jobs) {
+                heads.attend(kv_head, &mut scratch);
             }
         });
 
@@ -261,13 +262,13 @@ fn any_quantized(matrices: &[Option<Matrix<'_>>]) -> bool {
 struct Cache<'m> {
     keys_q8: Disjoint<'m, i8>,
     values_q8: Disjoint<'m, i8>,
-    key_scales: Disjoint<'m, u16>,
-    value_scales: Disjoint<'m, u16>,
+    key_scales: Disjoint<'m, u8>,
+    value_scales: Disjoint<'m, u8>,
     keys_f32: Disjoint<'m, f32>,
     values_f32: Disjoint<'m, f32>,
 }
 
-/// One layer's attention, by groups of key heads that share a scale.
+/// One layer's attention, by key heads.
 struct Heads<'p, 'm> {
     pass: Pass<'p>,
     config: &'p Config,
@@ -298,101 +299,69 @@ impl Heads<'_, '_> {
         }
     }
 
-    /// Everything for one group: its keys and values of all the block's tokens go into the cache,
-    /// then its queries attend. No other group's data is written, so groups can run side by side.
-    fn attend(&self, group: usize, scratch: &mut Scratch<'_>) {
+    /// Everything for one key head: its keys and values of all the block's tokens go into the cache,
+    /// then its queries attend. No other head's data is written, so heads can run side by side.
+    fn attend(&self, kv_head: usize, scratch: &mut Scratch<'_>) {
         let config = self.config;
         let head_dim = config.head_dim as usize;
         let padded = head_dim.next_multiple_of(4);
-        let n_kv_heads = config.n_kv_heads as usize;
-        let per_scale = heads_per_scale(config);
-        let groups = n_kv_heads.div_ceil(per_scale);
-        let kv_heads = group * per_scale..((group + 1) * per_scale).min(n_kv_heads);
-        let positions = self.pass.layout.positions;
         let quantized = self.pass.layout.kv_type == KvType::Q8;
-        let scales_at = (self.layer * groups + group) * positions;
-        // All parts below: a group's scales, its heads' cache, queries, keys and outputs
-        // belong to this call alone, which takes each part once and drops it before it is
-        // taken again.
+        let positions = self.pass.layout.positions;
+        // Where this head's positions begin in the caches.
+        let first = (self.layer * config.n_kv_heads as usize + kv_head) * positions;
+        let of_cache = |width: usize| first * width..(first + positions) * width;
+        // A head's cache, scales, queries, keys and outputs belong to this call alone, which takes
+        // each part once.
+        // SAFETY: as said; for the type of cache that there is not, parts are empty.
+        let (keys_q8, values_q8, key_scales, value_scales) = unsafe {
+            (
+                self.cache.keys_q8.part(of_cache(padded)),
+                self.cache.values_q8.part(of_cache(head_dim)),
+                self.cache.key_scales.part(of_cache(1)),
+                self.cache.value_scales.part(of_cache(1)),
+            )
+        };
         // SAFETY: as said.
-        let key_scales = unsafe { self.cache.key_scales.part(scales_at..scales_at + positions) };
-        // SAFETY: as above.
-        let value_scales = unsafe { self.cache.value_scales.part(scales_at..scales_at + positions) };
+        let (keys_f32, values_f32) = unsafe {
+            (self.cache.keys_f32.part(of_cache(head_dim)), self.cache.values_f32.part(of_cache(head_dim)))
+        };
 
         for token in 0..self.pass.n {
             let position = self.pass.position + token;
-            let at = token * config.kv_dim() + kv_heads.start * head_dim;
-            let len = kv_heads.len() * head_dim;
-            // SAFETY: as above.
-            let k = unsafe { self.k.part(at..at + len) };
-            let v = part(self.v, at, len);
-            for head in k.chunks_exact_mut(head_dim) {
-                self.prepare(head, self.norms[1], token);
-            }
-            let (key_scale, value_scale) = (attention::kv_scale(k), attention::kv_scale(v));
-            if let (Some(ks), Some(vs)) = (key_scales.get_mut(position), value_scales.get_mut(position)) {
-                (*ks, *vs) = (key_scale, value_scale);
-            }
-            let heads = k.chunks_exact(head_dim).zip(v.chunks_exact(head_dim));
-            for (kv_head, (k, v)) in kv_heads.clone().zip(heads) {
-                let index = (self.layer * n_kv_heads + kv_head) * positions;
-                if quantized {
-                    // SAFETY: as above.
-                    let keys =
-                        unsafe { self.cache.keys_q8.part(index * padded..(index + positions) * padded) };
-                    attention::store_key(k, key_scale, position, keys);
-                    // SAFETY: as above.
-                    let values = unsafe {
-                        self.cache.values_q8.part(index * head_dim..(index + positions) * head_dim)
-                    };
-                    attention::store_value(v, value_scale, position, values);
-                } else {
-                    let at = (index + position) * head_dim;
-                    // SAFETY: as above.
-                    unsafe { self.cache.keys_f32.part(at..at + head_dim) }.copy_from_slice(k);
-                    // SAFETY: as above.
-                    unsafe { self.cache.values_f32.part(at..at + head_dim) }.copy_from_slice(v);
+            let at = token * config.kv_dim() + kv_head * head_dim;
+            // SAFETY: as said.
+            let k = unsafe { self.k.part(at..at + head_dim) };
+            let v = part(self.v, at, head_dim);
+            self.prepare(k, self.norms[1], token);
+            if quantized {
+                let (key_scale, value_scale) = (attention::kv_scale(k), attention::kv_scale(v));
+                if let (Some(ks), Some(vs)) = (key_scales.get_mut(position), value_scales.get_mut(position)) {
+                    (*ks, *vs) = (key_scale, value_scale);
+                }
+                attention::store_key(k, key_scale, position, keys_q8);
+                attention::store_value(v, value_scale, position, values_q8);
+            } else {
+                for (cache, new) in [(&mut *keys_f32, &*k), (&mut *values_f32, v)] {
+                    if let Some(place) = cache.chunks_exact_mut(head_dim).nth(position) {
+                        place.copy_from_slice(new);
+                    }
                 }
             }
         }
 
-        for kv_head in kv_heads {
-            let index = (self.layer * n_kv_heads + kv_head) * positions;
-            // From here on these are only read.
-            // SAFETY: as above.
-            let keys_q8 = unsafe { self.cache.keys_q8.part(index * padded..(index + positions) * padded) };
-            // SAFETY: as above.
-            let values_q8 =
-                unsafe { self.cache.values_q8.part(index * head_dim..(index + positions) * head_dim) };
-            // SAFETY: as above.
-            let keys_f32 =
-                unsafe { self.cache.keys_f32.part(index * head_dim..(index + positions) * head_dim) };
-            // SAFETY: as above.
-            let values_f32 =
-                unsafe { self.cache.values_f32.part(index * head_dim..(index + positions) * head_dim) };
-            let cache = HeadCacheQ8 { keys: keys_q8, key_scales, values: values_q8, value_scales };
-            for token in 0..self.pass.n {
-                let len = self.pass.position + token + 1;
-                for head in kv_head * config.heads_per_kv()..(kv_head + 1) * config.heads_per_kv() {
-                    let at = token * config.q_dim() + head * head_dim;
-                    // SAFETY: as above.
-                    let q = unsafe { self.q.part(at..at + head_dim) };
-                    // SAFETY: as above.
-                    let out = unsafe { self.attended.part(at..at + head_dim) };
-                    self.prepare(q, self.norms[0], token);
-                    if quantized {
-                        kernels::attend_q8(self.pass.level, q, &cache, len, scratch, out);
-                    } else {
-                        kernels::attend_f32(
-                            self.pass.level,
-                            q,
-                            keys_f32,
-                            values_f32,
-                            len,
-                            scratch.scores,
-                            out,
-                        );
-                    }
+        let cache = HeadCacheQ8 { keys: keys_q8, key_scales, values: values_q8, value_scales };
+        for token in 0..self.pass.n {
+            let len = self.pass.position + token + 1;
+            for head in kv_head * config.heads_per_kv()..(kv_head + 1) * config.heads_per_kv() {
+                let at = token * config.q_dim() + head * head_dim;
+                // SAFETY: as said.
+                let (q, out) =
+                    unsafe { (self.q.part(at..at + head_dim), self.attended.part(at..at + head_dim)) };
+                self.prepare(q, self.norms[0], token);
+                if quantized {
+                    kernels::attend_q8(self.pass.level, q, &cache, len, scratch, out);
+                } else {
+                    kernels::attend_f32(self.pass.level, q, keys_f32, values_f32, len, scratch.scores, out);
                 }
             }
         }

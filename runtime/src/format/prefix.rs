@@ -19,7 +19,7 @@ pub const PREFIX_LEN: usize = 128;
 #[non_exhaustive]
 #[repr(u8)]
 pub enum KvType {
-    /// 8-bit integers with a bf16 scale a head.
+    /// 8-bit integers with a scale for each head and position.
     Q8 = 1,
     /// 32-bit floats.
     F32 = 2,

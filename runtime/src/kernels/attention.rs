@@ -2,61 +2,76 @@
 
 use crate::format::QUAD;
 use crate::math::{dot, exp, sum_of, to_weight};
-use crate::quant::{activation_scale, bf16_ceil, bf16_to_f32, max_magnitude_bits, round_to_i32};
+use crate::quant::{activation_scale, max_magnitude_bits, round_to_i32};
 
 /// The 8-bit keys and values of one head in one layer.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadCacheQ8<'a> {
     /// `[positions / 4][padded head_dim / 4][4 positions][4]`.
     pub keys: &'a [i8],
-    /// bf16, one a position.
-    pub key_scales: &'a [u16],
+    /// One byte a position ([`kv_scale`]).
+    pub key_scales: &'a [u8],
     /// `[positions / 4][head_dim][4 positions]`.
     pub values: &'a [i8],
-    /// bf16, one a position.
-    pub value_scales: &'a [u16],
+    /// One byte a position ([`kv_scale`]).
+    pub value_scales: &'a [u8],
 }
 
-/// The scale of some heads' keys or values at one position: bf16, never below max / 127.
+/// 2⁻²⁴, the least scale, as the bits of an f32.
+const LEAST_SCALE: u32 = (127 - 24) << 23;
+/// Stands for keys or values that are infinite or not a number.
+const NO_NUMBER: u8 = 255;
+
+/// What a scale's byte means: five bits of exponent and three of fraction, 2⁻²⁴ to 224.
 #[inline(always)]
-pub fn kv_scale(values: &[f32]) -> u16 {
+fn scale_of(code: u8) -> f32 {
+    if code == NO_NUMBER { f32::NAN } else { f32::from_bits((u32::from(code) << 20) + LEAST_SCALE) }
+}
+
+/// The byte of a head's scale at one position: the least that is not below max / 127.
+#[inline(always)]
+pub fn kv_scale(values: &[f32]) -> u8 {
     let max_bits = max_magnitude_bits(values);
-    let (scale, inverse) = activation_scale(max_bits);
-    if inverse == 0.0 {
-        // Zero stays zero; infinite or not a number becomes one NaN for all.
-        if max_bits >= 0x7F80_0000 { 0x7FC0 } else { 0 }
-    } else {
-        bf16_ceil(scale)
+    if max_bits >= 0x7F80_0000 {
+        return NO_NUMBER;
     }
+    let bits = (f32::from_bits(max_bits) / 127.0).to_bits();
+    (bits.saturating_sub(LEAST_SCALE).saturating_add(0xF_FFFF) >> 20).min(254) as u8
 }
 
-/// 1 / scale, or 0 for a scale of zero or NaN.
+/// One number of a key or value as an integer.
 #[inline(always)]
-fn inverse_of(scale: u16) -> f32 {
-    if scale == 0 || scale >= 0x7F80 { 0.0 } else { 1.0 / bf16_to_f32(scale) }
+fn quantize(x: f32, inverse: f32) -> i8 {
+    round_to_i32((x * inverse).clamp(-127.0, 127.0)) as i8
+}
+
+/// 1 / scale, or 0 where there is no number.
+#[inline(always)]
+fn inverse_of(code: u8) -> f32 {
+    if code == NO_NUMBER { 0.0 } else { 1.0 / scale_of(code) }
 }
 
 /// Puts one position's key of one head in its place.
 #[inline(always)]
-pub fn store_key(key: &[f32], scale: u16, position: usize, keys: &mut [i8]) {
+pub fn store_key(key: &[f32], scale: u8, position: usize, keys: &mut [i8]) {
     let inverse = inverse_of(scale);
     let padded = key.len().next_multiple_of(4);
     let quad = (position / QUAD) * QUAD * padded + (position % QUAD) * 4;
     for (i, x) in key.iter().enumerate() {
         if let Some(place) = keys.get_mut(quad + (i / 4) * 16 + i % 4) {
-            *place = if inverse == 0.0 { 0 } else { round_to_i32(x * inverse) as i8 };
+            *place = if inverse == 0.0 { 0 } else { quantize(*x, inverse) };
         }
     }
 }
 
 /// Puts one position's value of one head in its place.
 #[inline(always)]
-pub fn store_value(value: &[f32], scale: u16, position: usize, values: &mut [i8]) {
+pub fn store_value(value: &[f32], scale: u8, position: usize, values: &mut [i8]) {
     let inverse = inverse_of(scale);
     let quad = (position / QUAD) * QUAD * value.len() + position % QUAD;
     for (i, x) in value.iter().enumerate() {
         if let Some(place) = values.get_mut(quad + i * QUAD) {
-            *place = if inverse == 0.0 { 0 } else { round_to_i32(x * inverse) as i8 };
+            *place = if inverse == 0.0 { 0 } else { quantize(*x, inverse) };
         }
     }
 }
@@ -108,7 +123,7 @@ pub fn attend_q8<P: Products>(
     let Some(scores) = scratch.scores.get_mut(..len) else { return };
     P::key_dots(cache.keys, scratch.query, scores);
     for (score, &key_scale) in scores.iter_mut().zip(cache.key_scales) {
-        *score = score.to_bits() as i32 as f32 * (scale * bf16_to_f32(key_scale));
+        *score = score.to_bits() as i32 as f32 * (scale * scale_of(key_scale));
     }
 
     let sum = exponentials(scores);
@@ -118,18 +133,14 @@ pub fn attend_q8<P: Products>(
     for &scale in value_scales {
         max_scale = max_scale.max(scale);
     }
-    let max_scale = bf16_to_f32(max_scale);
-    if max_scale == 0.0 {
-        out.fill(0.0);
-        return;
-    }
+    let max_scale = scale_of(max_scale);
     let peak = if sum * 32767.0 > WEIGHT_SUM { WEIGHT_SUM / sum } else { 32767.0 };
     let factor = peak / max_scale;
     let padded_len = len.next_multiple_of(QUAD).min(scratch.weights.len());
     let weights = &mut scratch.weights[..padded_len];
     weights.fill(0);
     for ((weight, p), &scale) in weights.iter_mut().zip(scores.iter()).zip(value_scales) {
-        *weight = to_weight(*p * (bf16_to_f32(scale) * factor));
+        *weight = to_weight(*p * (scale_of(scale) * factor));
     }
     let unit = 1.0 / (factor * sum);
     P::mix(cache.values, weights, out);

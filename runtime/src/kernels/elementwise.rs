@@ -63,7 +63,7 @@ pub fn gelu_all(x: &mut [f32]) {
     }
 }
 
-/// Rotates a head in place: x[i] with x[i + d/2] by the angle whose cosine and sine are given
+/// Rotates a head in place: number `i` with number `i + d/2` by the angle whose cosine and sine are given
 /// (d/2 each).
 #[inline(always)]
 pub fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {

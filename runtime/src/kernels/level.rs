@@ -23,6 +23,8 @@ pub struct Level(Kind);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Scalar,
+    #[cfg(feature = "wide")]
+    Wide,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
@@ -38,6 +40,8 @@ pub(super) enum Kind {
 /// Every level of this architecture, the definition first, the fastest last.
 const ALL: &[Level] = &[
     Level(Kind::Scalar),
+    #[cfg(feature = "wide")]
+    Level(Kind::Wide),
     #[cfg(target_arch = "x86_64")]
     Level(Kind::Avx2),
     #[cfg(target_arch = "x86_64")]
@@ -79,6 +83,8 @@ impl Level {
     pub const fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => "scalar",
+            #[cfg(feature = "wide")]
+            Kind::Wide => "wide",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
@@ -99,6 +105,8 @@ impl Level {
     fn is_available(self) -> bool {
         match self.0 {
             Kind::Scalar => true,
+            #[cfg(feature = "wide")]
+            Kind::Wide => true,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => has!("avx2"),
             #[cfg(target_arch = "x86_64")]

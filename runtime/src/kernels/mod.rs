@@ -16,6 +16,8 @@ mod level;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub mod scalar;
+#[cfg(feature = "wide")]
+mod wide;
 
 use core::ops::Range;
 
@@ -142,6 +144,16 @@ pub(crate) unsafe fn matmul(
         (Kind::CortexM, Weights::Q4(planes)) => unsafe {
             cortex_m::matmul_quantized::<4>(planes, input, rows, out, stride);
         },
+        #[cfg(feature = "wide")]
+        // SAFETY: as above.
+        (Kind::Wide, Weights::Q8(planes)) => unsafe {
+            wide::matmul_quantized::<8>(planes, input, rows, out, stride);
+        },
+        #[cfg(feature = "wide")]
+        // SAFETY: as above.
+        (Kind::Wide, Weights::Q4(planes)) => unsafe {
+            wide::matmul_quantized::<4>(planes, input, rows, out, stride);
+        },
         _ => {
             for i in 0..input.n {
                 // SAFETY: as above, and the slice is gone before the next one is made.
@@ -183,6 +195,8 @@ macro_rules! for_every_level {
                     Kind::Neon | Kind::NeonDot => $definition($($arg),*),
                     #[cfg(smidgen_dsp)]
                     Kind::CortexM => $definition($($arg),*),
+                    #[cfg(feature = "wide")]
+                    Kind::Wide => $definition($($arg),*),
                     Kind::Scalar => $definition($($arg),*),
                 }
             }
@@ -257,6 +271,8 @@ pub(crate) fn attend_q8(
         Kind::NeonDot => unsafe { neon::attend_q8::<true>(query, cache, len, scratch, out) },
         #[cfg(smidgen_dsp)]
         Kind::CortexM => attention::attend_q8::<cortex_m::Dsp>(query, cache, len, scratch, out),
+        #[cfg(feature = "wide")]
+        Kind::Wide => attention::attend_q8::<wide::Wide>(query, cache, len, scratch, out),
         Kind::Scalar => attention::attend_q8::<scalar::Scalar>(query, cache, len, scratch, out),
     }
 }

@@ -9,7 +9,7 @@ use super::view::Tokenizer;
 /// One token of a [`TokenizerSpec`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenSpec {
-    /// What it means (see [`TokenizerData`]): raw bytes for byte-level BPE, spaces for `▁`.
+    /// What it means (see [`TokenizerData`](super::TokenizerData)): raw bytes for byte-level BPE, spaces for `▁`.
     pub bytes: Vec<u8>,
     /// Its role.
     pub token_type: TokenType,
@@ -28,7 +28,7 @@ pub struct Added {
     pub rstrip: bool,
 }
 
-/// A tokenizer in plain words, from which [`OwnedTokenizer::build`] makes tables.
+/// A tokenizer in plain words, from which [`OwnedTokenizer::build`](super::OwnedTokenizer::build) makes tables.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenizerSpec {
     /// Which algorithm.

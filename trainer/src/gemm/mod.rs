@@ -4,7 +4,7 @@
 //! 2008): B is copied once into panels as wide as a micro-kernel's tile, which stay in the L2
 //! cache while tiles of A, copied into L1, pass over them.
 //!
-//! K is cut by its length alone ([`pack::KBlocks`]) and each element of C is one chain of
+//! K is cut by its length alone (`pack::KBlocks`) and each element of C is one chain of
 //! additions over k, so a product has the same bits for any number of threads: threads share
 //! out the elements of C, never a sum.
 

@@ -1,7 +1,7 @@
 //! What the layers' inner loops are made of: sums with a fixed order, and an exponential that
 //! the compiler vectorizes.
 //!
-//! [`vectorized!`] compiles a loop for several levels of instructions and picks one at run time.
+//! `vectorized!` compiles a loop for several levels of instructions and picks one at run time.
 //! The loops use plain multiplications and additions in a written order, so all levels give the
 //! same bits.
 
