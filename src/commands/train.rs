@@ -67,13 +67,13 @@ struct NewRun {
     /// The family of model [default: llama]
     #[arg(long, value_enum)]
     arch: Option<Arch>,
-    /// Transformer blocks [default: 5]
+    /// Transformer blocks [default: 4]
     #[arg(long, value_name = "N")]
     layers: Option<u32>,
     /// Width [default: 64]
     #[arg(long, value_name = "N")]
     dim: Option<u32>,
-    /// Query heads [default: 8, for wide models heads of 64]
+    /// Query heads [default: heads of 16; in wide models of 64]
     #[arg(long, value_name = "N")]
     heads: Option<u32>,
     /// Key and value heads [default: half as many; with gpt2 as many]
@@ -85,13 +85,13 @@ struct NewRun {
     /// Tokens a sequence [default: 256]
     #[arg(long, value_name = "N")]
     context: Option<u32>,
-    /// Tokens in the vocabulary, at most [default: 512]
+    /// Tokens in the vocabulary, at most [default: 2048]
     #[arg(long, value_name = "N")]
     vocab: Option<u32>,
     /// How text becomes tokens: byte-pair encoding, or a token a character [default: bpe]
     #[arg(long, value_enum)]
     tokenizer: Option<Tokenizer>,
-    /// Sequences that are learned from at once [default: 16]
+    /// Sequences that are learned from at once [default: 4]
     #[arg(long, value_name = "N")]
     batch: Option<u32>,
     /// Batches for one step: as if the batch were so many times larger, in the memory of one [default: 1]
@@ -118,7 +118,7 @@ struct NewRun {
     /// The norm that gradients are cut to, 0 for none [default: 1]
     #[arg(long, value_name = "X")]
     grad_clip: Option<f64>,
-    /// Steps between two looks at the held-out text [default: a twentieth of all]
+    /// Steps between two looks at the held-out text [default: a tenth of all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     eval_every: Option<u64>,
     /// Steps between two checkpoints [default: at each look]

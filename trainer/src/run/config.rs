@@ -151,14 +151,14 @@ impl Default for DataConfig {
             paths: Vec::new(),
             stories_bytes: 16_000_000,
             tokenizer: TokenizerChoice::Bpe,
-            vocab_size: 512,
+            vocab_size: 2048,
         }
     }
 }
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        Self { arch: Arch::Llama, layers: 5, dim: 64, heads: 8, kv_heads: 4, ffn: 192, context: 256 }
+        Self { arch: Arch::Llama, layers: 4, dim: 64, heads: 4, kv_heads: 2, ffn: 192, context: 256 }
     }
 }
 
@@ -166,7 +166,7 @@ impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
             length: Length::Minutes(2.0),
-            batch: 16,
+            batch: 4,
             accumulate: 1,
             lr: suggested_lr(ModelConfig::default().dim),
             final_lr: 0.05,
@@ -178,14 +178,14 @@ impl Default for TrainingConfig {
             seed: 42,
             eval_every: 0,
             save_every: 0,
-            eval_tokens: 65_536,
+            eval_tokens: 32_768,
         }
     }
 }
 
 /// A learning rate for a model of this width: wider ones need smaller steps.
 pub fn suggested_lr(dim: u32) -> f64 {
-    let lr = 5e-3 * (64.0 / f64::from(dim.max(1))).powf(0.75);
+    let lr = 8e-3 * (64.0 / f64::from(dim.max(1))).powf(0.75);
     // Two digits: a number to be read and typed.
     let unit = 10f64.powf(lr.log10().floor() - 1.0);
     (lr / unit).round() * unit
@@ -199,9 +199,9 @@ pub fn suggested_ffn(arch: Arch, dim: u32) -> u32 {
     }
 }
 
-/// How many heads a model of this width gets: 8 for narrow ones, heads of 64 for wide ones.
+/// How many heads a model of this width gets: heads of 16 in narrow models, of 64 in wide ones.
 pub fn suggested_heads(dim: u32) -> u32 {
-    let wanted = (dim / 64).max(8);
+    let wanted = (dim / 16).min(8).max(dim / 64);
     (1..=wanted).rev().find(|heads| dim.is_multiple_of(heads * 2)).unwrap_or(1)
 }
 
@@ -355,7 +355,7 @@ mod tests {
         check(&|c| c.training.batch = 0, "--batch");
         check(&|c| c.training.length = Length::Minutes(0.0), "--minutes");
         check(&|c| c.model.heads = 7, "--heads is 7, but must be a divisor of --dim, 64");
-        check(&|c| c.model.kv_heads = 3, "--kv-heads is 3, but must be a divisor of --heads, 8");
+        check(&|c| c.model.kv_heads = 3, "--kv-heads is 3, but must be a divisor of --heads, 4");
         check(&|c| c.model.layers = 0, "n_layers");
         check(&|c| c.data.vocab_size = 256, "--vocab");
     }
