@@ -79,7 +79,7 @@ fn quad<const BITS: usize>(planes: &Planes<'_>, quad: usize, x: &Quantized<'_>) 
                 }
             } else {
                 for (w, x) in weights.iter().zip(x.as_chunks::<2>().0) {
-                    let w = w.map(|byte| i16::from(byte));
+                    let w = w.map(i16::from);
                     let low = i16x16::from(w.map(|nibbles| nibbles & 15));
                     let high = i16x16::from(w.map(|nibbles| nibbles >> 4));
                     dots += low.dot(spread(&x[0])) + high.dot(spread(&x[1]));
