@@ -3,9 +3,10 @@
 use super::Model;
 use super::forward::{attention_inputs, forward, head, mean_loss, qk_shape, qk_weights, qkv_stride};
 use super::layout::{Block, Span, Weighted};
+use super::regime::{Regime, Site};
 use super::workspace::{BlockState, Gradients, NormState, Workspace};
 use crate::layers::linear::{self, Shape};
-use crate::layers::{cross_entropy, embedding, gelu, layer_norm, qk_norm, rms_norm, swiglu};
+use crate::layers::{cross_entropy, embedding, gelu, layer_norm, qk_norm, rms_norm, sized, swiglu};
 use crate::parallel::Pool;
 
 /// The loss of [`super::forward_loss`], and its gradients times `grad_scale` (1 / the number of
@@ -30,13 +31,15 @@ pub fn forward_backward(
     loss_and_head(model, ws, g, pool, targets, grad_scale);
     g.x.fill(0.0);
     norm(model, pool, model.roles.final_norm, g, &ws.stream, &ws.final_norm);
-    for (block, state) in model.roles.blocks.iter().zip(&mut ws.blocks).rev() {
-        let pass = Pass { model, block, pool, rows: inputs.len(), seq_len: ws.seq_len };
+    let regime = ws.regime;
+    for (layer, (block, state)) in model.roles.blocks.iter().zip(&mut ws.blocks).enumerate().rev() {
+        let pass = Pass { model, block, layer, regime, pool, rows: inputs.len(), seq_len: ws.seq_len };
         pass.feed_forward(state, &mut ws.activated, g);
         pass.attention(state, &ws.rope, g);
     }
     let (table, positions) = both(&mut g.params, model.roles.embedding, model.roles.positions);
     let dim = model.config.dim as usize;
+    regime.drop_out(pool, Site::Embedding, &mut g.x);
     embedding::backward(pool, table, positions, inputs, &g.x, dim, ws.seq_len);
     ws.gradients = Some(gradients);
     mean_loss(&ws.losses, targets)
@@ -60,7 +63,7 @@ fn loss_and_head(
         let logits = &mut ws.logits[..rows.len() * vocab];
         head(model, pool, logits, &ws.final_norm.out, rows.start);
         let (losses, targets) = (&mut ws.losses[rows.clone()], &targets[rows.clone()]);
-        cross_entropy::forward(pool, losses, logits, targets, vocab, Some(scale));
+        cross_entropy::forward(pool, losses, logits, targets, vocab, Some(scale), ws.regime.z_loss);
         let shape = Shape { rows: rows.len(), inputs: dim, outputs: vocab };
         let elements = rows.start * dim..rows.end * dim;
         let to = &mut g.normed[elements.clone()];
@@ -74,6 +77,8 @@ fn loss_and_head(
 struct Pass<'a> {
     model: &'a Model,
     block: &'a Block,
+    layer: usize,
+    regime: Regime,
     pool: &'a Pool,
     rows: usize,
     seq_len: usize,
@@ -85,14 +90,16 @@ impl Pass<'_> {
         let (dim, ffn) = (model.config.dim as usize, model.config.ffn_dim as usize);
         let (down, up) = (self.shape(ffn, dim), self.shape(dim, model.up_width()));
         let weight = block.down.weight.of(&model.params);
-        linear::backward_input(pool, down, activated, &g.x, weight);
+        let d_branch = self.branch(Site::FeedForward(self.layer), &g.x, &mut g.scratch);
+        linear::backward_input(pool, down, activated, d_branch, weight);
         if model.is_llama() {
             swiglu::backward(pool, &mut state.up, activated, ffn);
         } else {
             gelu::backward(pool, &mut state.up, activated);
         }
+        self.regime.round(pool, activated, ffn);
         let (d_weight, d_bias) = both(&mut g.params, block.down.weight, block.down.bias);
-        linear::backward_weight(pool, down, d_weight, d_bias, &g.x, activated);
+        linear::backward_weight(pool, down, d_weight, d_bias, d_branch, activated);
         let weight = block.up.weight.of(&model.params);
         linear::backward_input(pool, up, &mut g.normed, &state.up, weight);
         let (d_weight, d_bias) = both(&mut g.params, block.up.weight, block.up.bias);
@@ -105,9 +112,18 @@ impl Pass<'_> {
         let (dim, q_dim) = (model.config.dim as usize, model.config.q_dim());
         let (out, qkv) = (self.shape(q_dim, dim), self.shape(dim, qkv_stride(model)));
         let weight = block.attention_out.weight.of(&model.params);
-        linear::backward_input(pool, out, &mut g.attended, &g.x, weight);
+        let d_branch = self.branch(Site::Attention(self.layer), &g.x, &mut g.scratch);
+        linear::backward_input(pool, out, &mut g.attended, d_branch, weight);
         let (d_weight, d_bias) = both(&mut g.params, block.attention_out.weight, block.attention_out.bias);
-        linear::backward_weight(pool, out, d_weight, d_bias, &g.x, &state.attended);
+        let attended = if self.regime.round_activations {
+            let rounded = sized(&mut g.rounded, self.rows * q_dim);
+            rounded.copy_from_slice(&state.attended);
+            self.regime.round(pool, rounded, q_dim);
+            &*rounded
+        } else {
+            &state.attended
+        };
+        linear::backward_weight(pool, out, d_weight, d_bias, d_branch, attended);
         let x = attention_inputs(model, &state.qkv, &state.qk);
         let (attended, log_sums) = (&state.attended, &state.log_sums);
         let attention = model.attention(self.seq_len);
@@ -128,6 +144,17 @@ impl Pass<'_> {
         let (d_weight, d_bias) = both(&mut g.params, block.qkv.weight, block.qkv.bias);
         linear::backward_weight(pool, qkv, d_weight, d_bias, &g.qkv, &state.norm_1.out);
         norm(model, pool, block.norm_1, g, &state.x, &state.norm_1);
+    }
+
+    /// The gradient of a branch's output, given that of the stream: the same but for dropout.
+    fn branch<'b>(&self, site: Site, stream: &'b [f32], scratch: &'b mut Vec<f32>) -> &'b [f32] {
+        if !self.regime.drops() {
+            return stream;
+        }
+        let dropped = sized(scratch, stream.len());
+        dropped.copy_from_slice(stream);
+        self.regime.drop_out(self.pool, site, dropped);
+        dropped
     }
 
     fn shape(&self, inputs: usize, outputs: usize) -> Shape {

@@ -2,10 +2,11 @@
 
 use super::Model;
 use super::layout::{Block, Span, Weighted};
+use super::regime::Site;
 use super::workspace::{BlockState, NormState, Workspace};
 use crate::layers::attention::{Inputs, Strided};
 use crate::layers::linear::{self, Shape};
-use crate::layers::{cross_entropy, embedding, gelu, layer_norm, qk_norm, rms_norm, swiglu};
+use crate::layers::{cross_entropy, embedding, gelu, layer_norm, qk_norm, rms_norm, sized, swiglu};
 use crate::parallel::Pool;
 
 /// The mean cross-entropy, in nats, of predicting `targets` from `inputs`, both
@@ -24,7 +25,7 @@ pub fn forward_loss(model: &Model, ws: &mut Workspace, pool: &Pool, inputs: &[u3
         let logits = &mut ws.logits[..rows.len() * vocab];
         head(model, pool, logits, &ws.final_norm.out, rows.start);
         let losses = &mut ws.losses[rows.clone()];
-        cross_entropy::forward(pool, losses, logits, &targets[rows], vocab, None);
+        cross_entropy::forward(pool, losses, logits, &targets[rows], vocab, None, 0.0);
     }
     mean_loss(&ws.losses, targets)
 }
@@ -62,19 +63,21 @@ pub(super) fn forward(model: &Model, ws: &mut Workspace, pool: &Pool, inputs: &[
     let table = roles.embedding.of(params);
     let dim = model.config.dim as usize;
     embedding::forward(pool, &mut ws.stream, inputs, table, positions, dim, ws.seq_len);
+    ws.regime.drop_out(pool, Site::Embedding, &mut ws.stream);
     let last = ws.blocks.len() - 1;
     for (i, block) in roles.blocks.iter().enumerate() {
         // Without a backward pass to come, all blocks share the memory of one.
-        let i = i.min(last);
-        std::mem::swap(&mut ws.blocks[i].x, &mut ws.stream);
-        run_block(model, block, ws, pool, i);
+        let state = i.min(last);
+        std::mem::swap(&mut ws.blocks[state].x, &mut ws.stream);
+        run_block(model, block, ws, pool, state, i);
     }
     norm(model, pool, roles.final_norm, &ws.stream, &mut ws.final_norm);
+    ws.regime.round(pool, &mut ws.final_norm.out, dim);
 }
 
 /// One block: from its state's `x` to the stream.
-fn run_block(model: &Model, block: &Block, ws: &mut Workspace, pool: &Pool, index: usize) {
-    let (rows, seq_len) = (ws.rows(), ws.seq_len);
+fn run_block(model: &Model, block: &Block, ws: &mut Workspace, pool: &Pool, index: usize, layer: usize) {
+    let (rows, seq_len, regime) = (ws.rows(), ws.seq_len, ws.regime);
     let state = &mut ws.blocks[index];
     let (dim, ffn) = (model.config.dim as usize, model.config.ffn_dim as usize);
     let (q_dim, kv_dim) = (model.config.q_dim(), model.config.kv_dim());
@@ -85,23 +88,45 @@ fn run_block(model: &Model, block: &Block, ws: &mut Workspace, pool: &Pool, inde
     };
 
     norm(model, pool, block.norm_1, &state.x, &mut state.norm_1);
+    regime.round(pool, &mut state.norm_1.out, dim);
     apply(block.qkv, shape(dim, q_dim + 2 * kv_dim), &mut state.qkv, &state.norm_1.out, None);
     place(model, block, ws, pool, index);
     let state = &mut ws.blocks[index];
     let (attended, log_sums) = (&mut state.attended, &mut state.log_sums);
     let x = attention_inputs(model, &state.qkv, &state.qk);
     model.attention(seq_len).forward(pool, attended, log_sums, x);
-    let to = &mut state.middle;
-    apply(block.attention_out, shape(q_dim, dim), to, &state.attended, Some(&state.x));
+    // The backward pass of attention needs its output as it was.
+    let needed = if regime.round_activations || regime.drops() { rows * (q_dim + dim) } else { 0 };
+    let (rounded, branch) = sized(&mut ws.scratch, needed).split_at_mut(needed.min(rows * q_dim));
+    let attended = if regime.round_activations {
+        rounded.copy_from_slice(&state.attended);
+        regime.round(pool, rounded, q_dim);
+        &*rounded
+    } else {
+        &state.attended
+    };
+    if regime.drops() {
+        apply(block.attention_out, shape(q_dim, dim), branch, attended, None);
+        regime.add_branch(pool, Site::Attention(layer), &mut state.middle, branch, &state.x);
+    } else {
+        apply(block.attention_out, shape(q_dim, dim), &mut state.middle, attended, Some(&state.x));
+    }
 
     norm(model, pool, block.norm_2, &state.middle, &mut state.norm_2);
+    regime.round(pool, &mut state.norm_2.out, dim);
     apply(block.up, shape(dim, model.up_width()), &mut state.up, &state.norm_2.out, None);
     if model.is_llama() {
         swiglu::forward(pool, &mut ws.activated, &state.up, ffn);
     } else {
         gelu::forward(pool, &mut ws.activated, &state.up);
     }
-    apply(block.down, shape(ffn, dim), &mut ws.stream, &ws.activated, Some(&state.middle));
+    regime.round(pool, &mut ws.activated, ffn);
+    if regime.drops() {
+        apply(block.down, shape(ffn, dim), branch, &ws.activated, None);
+        regime.add_branch(pool, Site::FeedForward(layer), &mut ws.stream, branch, &state.middle);
+    } else {
+        apply(block.down, shape(ffn, dim), &mut ws.stream, &ws.activated, Some(&state.middle));
+    }
 }
 
 /// Normalizes and rotates queries and keys, where the model does.

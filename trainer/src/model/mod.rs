@@ -11,6 +11,7 @@ mod init;
 mod layout;
 #[cfg(test)]
 mod reference;
+mod regime;
 #[cfg(test)]
 mod tests;
 mod workspace;
@@ -20,6 +21,7 @@ use smidgen_runtime::config::{Architecture, Config};
 pub use backward::forward_backward;
 pub use forward::{forward_loss, logits};
 pub use layout::{Param, ParamLayout};
+pub use regime::{Regime, round_rows};
 pub use workspace::Workspace;
 
 use crate::layers::attention::Attention;

@@ -109,6 +109,33 @@ fn loss_and_gradients_match_the_reference() {
     }
 }
 
+/// Dropout is a function like any other while its seed stays: the slope along the gradient is the
+/// gradient's squared norm.
+#[test]
+fn gradients_with_dropout_match_differences() {
+    for (config, options) in variants() {
+        let mut model = random_model(config, options);
+        let pool = Pool::new(2);
+        let (inputs, targets) = batch(14, config.vocab_size, 3);
+        let mut ws = Workspace::new(&model, 2, 7).unwrap();
+        let plain = forward_loss(&model, &mut ws, &pool, &inputs, &targets);
+        ws.regime = Regime { dropout: 0.3, dropout_seed: 11, ..Regime::default() };
+        let loss = forward_backward(&model, &mut ws, &pool, &inputs, &targets, 1.0);
+        assert!((loss - plain).abs() > 1e-4, "dropout changes the loss");
+        let grads = ws.grads().to_vec();
+        let squared: f64 = grads.iter().map(|&x| f64::from(x).powi(2)).sum();
+        let h = 2e-3 / squared.sqrt();
+        let params = model.params.clone();
+        let mut at = |h: f64| {
+            let moved = params.iter().zip(&grads).map(|(&x, &g)| x + (h * f64::from(g)) as f32);
+            model.params = moved.collect();
+            f64::from(forward_loss(&model, &mut ws, &pool, &inputs, &targets))
+        };
+        let slope = (at(h) - at(-h)) / (2.0 * h);
+        assert!((slope / squared - 1.0).abs() < 5e-3, "{options:?}: {slope}, not {squared}");
+    }
+}
+
 #[test]
 fn logits_match_the_reference_and_need_little_memory() {
     for (config, options) in variants() {

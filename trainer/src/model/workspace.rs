@@ -1,6 +1,6 @@
 //! The memory of a pass: activations for one batch size and sequence length, and gradients.
 
-use super::{Model, ModelError};
+use super::{Model, ModelError, Regime};
 use crate::layers::rope::Rope;
 
 /// Elements of the logits that exist at a time. With it, and not with the batch, grows the
@@ -53,10 +53,18 @@ pub(super) struct Gradients {
     pub(super) attended: Vec<f32>,
     /// Sums over some rows.
     pub(super) partial: Vec<f32>,
+    /// A branch's gradient with dropout; grows when it is first needed.
+    pub(super) scratch: Vec<f32>,
+    /// Rounded activations; grows when it is first needed.
+    pub(super) rounded: Vec<f32>,
 }
 
 /// Activations and gradients for batches of `batch` sequences of `seq_len` tokens.
 pub struct Workspace {
+    /// What passes do besides.
+    pub regime: Regime,
+    /// Rounded activations, or a branch before dropout; grows when it is first needed.
+    pub(super) scratch: Vec<f32>,
     pub(super) batch: usize,
     pub(super) seq_len: usize,
     pub(super) rope: Rope,
@@ -126,6 +134,8 @@ impl Workspace {
         };
         let chunk = rows_of_logits(rows, vocab);
         Ok(Self {
+            regime: Regime::default(),
+            scratch: Vec::new(),
             batch,
             seq_len,
             rope: Rope::new(if model.is_llama() { seq_len } else { 0 }, head_dim, model.options.rope_theta),
@@ -142,6 +152,8 @@ impl Workspace {
                 qkv: of(q_dim + 2 * kv_dim),
                 attended: of(q_dim),
                 partial: Vec::new(),
+                scratch: Vec::new(),
+                rounded: Vec::new(),
             }),
         })
     }
@@ -185,10 +197,11 @@ impl Workspace {
             vectors.iter().map(|v| v.len()).sum::<usize>() + norm(&b.norm_1) + norm(&b.norm_2)
         };
         let gradients = self.gradients.as_ref().map_or(0, |g| {
-            let vectors = [&g.params, &g.x, &g.normed, &g.qkv, &g.attended, &g.partial];
+            let vectors =
+                [&g.params, &g.x, &g.normed, &g.qkv, &g.attended, &g.partial, &g.scratch, &g.rounded];
             vectors.iter().map(|v| v.len()).sum()
         });
-        let rest = [&self.stream, &self.activated, &self.logits, &self.losses];
+        let rest = [&self.stream, &self.activated, &self.logits, &self.losses, &self.scratch];
         let elements = self.blocks.iter().map(block).sum::<usize>()
             + norm(&self.final_norm)
             + rest.iter().map(|v| v.len()).sum::<usize>()
