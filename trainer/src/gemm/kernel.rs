@@ -1,20 +1,23 @@
 //! What a micro-kernel is: the innermost product, of which each level has one.
 
-/// Most rows of A that go together in a block of K, and the distance between them where each
-/// row is contiguous: 14 rows of 384 and a little padding stay in a 32 KiB L1 cache.
+/// Most words of a row of A that go together in a block of K, and the distance between them where
+/// each row is contiguous: 14 rows of 384 and a little padding stay in a 32 KiB L1 cache.
+///
+/// Packed matrices are 32-bit words: an f32 each, or two neighbours in k as bf16, the first in
+/// the low half. What is said below of element (i, k) of a packed matrix is said of words.
 pub(super) const K_BLOCK: usize = 384;
 
-/// Elements between two rows of A in [`Layout::Rows`]. Not a multiple of a large power of two,
+/// Words between two rows of A in [`Layout::Rows`]. Not a multiple of a large power of two,
 /// so that the rows do not fall into the same cache sets.
 pub(super) const A_ROW_STRIDE: usize = K_BLOCK + 16;
 
-/// Elements between two columns of A in [`Layout::Columns`]; no kernel takes more rows.
+/// Words between two columns of A in [`Layout::Columns`]; no kernel takes more rows.
 pub(super) const A_COLUMN_STRIDE: usize = 16;
 
 /// Room for a packed tile of A in either layout.
 pub(super) const A_TILE: usize = A_ROW_STRIDE * A_COLUMN_STRIDE;
 
-/// How a tile of A lies in its buffer. Both are plain copies of what is contiguous in memory.
+/// How a tile of A lies in its buffer. Both are copies of what is contiguous in memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
     /// Element (i, k) at `i * A_ROW_STRIDE + k`: from an A stored by rows.
@@ -26,8 +29,8 @@ pub(super) enum Layout {
 /// One tile's work: `C[rows, cols] = bias + add + Σₖ A[rows, k] · B[k, cols]`, where the sum
 /// over k is one chain in ascending order for every element, whatever the tile's size.
 ///
-/// `rows` is in `1..=MR`, `cols` in `1..=NR`; `a` points to `rows × k` elements in `layout`,
-/// `b` to `k × NR` elements, row after row, aligned to 64 bytes; `c`, and `add` unless null,
+/// `rows` is in `1..=MR`, `cols` in `1..=NR`; `a` points to `rows × k` words in `layout`,
+/// `b` to `k × NR` words, row after row, aligned to 64 bytes; `c`, and `add` unless null,
 /// to `rows` rows of `cols` elements at their strides; `bias`, unless null, to `cols` elements.
 pub(super) struct Tile {
     pub(super) rows: usize,
@@ -69,24 +72,26 @@ pub(super) trait Kernel {
     /// The pointers are as [`Tile`] says, and the CPU has the level's instructions.
     unsafe fn tile(tile: &Tile);
 
-    /// Packs NR columns of k elements each, stored by rows (`src[i * stride + j]`), as
-    /// `dst[i * NR + j]`. `dst` holds `k * NR` elements.
+    /// Elements of K in a packed word.
+    const K_PER_WORD: usize = 1;
+
+    /// Packs NR columns of `k` elements each, stored by rows (`src[i * stride + j]`), as words
+    /// `dst[i * NR + j]`.
     ///
     /// # Safety
     /// The CPU has the level's instructions.
-    unsafe fn pack_rows(dst: &mut [f32], src: &[f32], stride: usize) {
-        for (i, to) in dst.chunks_exact_mut(Self::NR).enumerate() {
+    unsafe fn pack_rows(dst: &mut [f32], src: &[f32], stride: usize, k: usize) {
+        for (i, to) in dst.chunks_exact_mut(Self::NR).enumerate().take(k) {
             to.copy_from_slice(&src[i * stride..][..Self::NR]);
         }
     }
 
-    /// Packs `cols` columns of k elements each, stored by columns (`src[j * stride + i]`), as
-    /// `dst[i * NR + j]`, with zeros for columns `cols..NR`. `dst` holds `k * NR` elements.
+    /// Packs `cols` columns of `k` elements each, stored by columns (`src[j * stride + i]`), as
+    /// words `dst[i * NR + j]`, with zeros for columns `cols..NR`.
     ///
     /// # Safety
     /// The CPU has the level's instructions.
-    unsafe fn pack_columns(dst: &mut [f32], src: &[f32], stride: usize, cols: usize) {
-        let k = dst.len() / Self::NR;
+    unsafe fn pack_columns(dst: &mut [f32], src: &[f32], stride: usize, cols: usize, k: usize) {
         if cols < Self::NR {
             dst.fill(0.0);
         }
@@ -94,6 +99,32 @@ pub(super) trait Kernel {
             let column = &src[j * stride..][..k];
             for (row, &x) in dst.chunks_exact_mut(Self::NR).zip(column) {
                 row[j] = x;
+            }
+        }
+    }
+
+    /// Packs a row of A for [`Layout::Rows`]: `from`, of any length, as words.
+    ///
+    /// # Safety
+    /// The CPU has the level's instructions.
+    unsafe fn pack_a_row(to: &mut [f32], from: &[f32]) {
+        to[..from.len()].copy_from_slice(from);
+    }
+
+    /// Packs columns of A for [`Layout::Columns`]: `n` rows of each of `k` columns, stored by
+    /// columns (`src[i * stride + r]`).
+    ///
+    /// # Safety
+    /// The CPU has the level's instructions.
+    unsafe fn pack_a_columns(dst: &mut [f32], src: &[f32], stride: usize, n: usize, k: usize) {
+        for (i, to) in dst.chunks_exact_mut(A_COLUMN_STRIDE).enumerate().take(k) {
+            let at = i * stride;
+            // A copy of constant length is one instruction; what it copies beyond the rows is
+            // never read.
+            if let Some(from) = src.get(at..at + A_COLUMN_STRIDE) {
+                to.copy_from_slice(from);
+            } else {
+                to[..n].copy_from_slice(&src[at..at + n]);
             }
         }
     }
@@ -108,12 +139,20 @@ pub enum Level {
     Avx2,
     /// x86-64 with AVX-512 F.
     Avx512,
+    /// x86-64 with AVX-512 BF16: both factors are rounded to bf16 (8 significant bits, to
+    /// nearest even), sums stay f32.
+    Avx512Bf16,
 }
 
 impl Level {
-    /// The best level that this CPU has.
+    /// The best level that this CPU has and that computes in f32.
     pub fn detect() -> Self {
         *[Self::Avx512, Self::Avx2].iter().find(|level| level.is_available()).unwrap_or(&Self::Portable)
+    }
+
+    /// The level whose factors are bf16, where this CPU has the instructions.
+    pub fn detect_bf16() -> Option<Self> {
+        Some(Self::Avx512Bf16).filter(|level| level.is_available())
     }
 
     /// Whether this CPU has the instructions.
@@ -123,6 +162,11 @@ impl Level {
             Self::Portable => true,
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             Self::Avx512 => is_x86_feature_detected!("avx512f"),
+            Self::Avx512Bf16 => {
+                is_x86_feature_detected!("avx512bf16")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512f")
+            }
         }
         #[cfg(not(target_arch = "x86_64"))]
         matches!(self, Self::Portable)

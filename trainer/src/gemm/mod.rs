@@ -1,4 +1,5 @@
-//! Matrix products: `C = A · B`, f32, any sizes, A and B stored by rows or by columns.
+//! Matrix products: `C = A · B`, any sizes, A and B stored by rows or by columns. Matrices are
+//! f32; at [`Level::Avx512Bf16`] the factors are rounded to bf16 as they are packed.
 //!
 //! The way of Goto and van de Geijn ("Anatomy of high-performance matrix multiplication",
 //! 2008): B is copied once into panels as wide as a micro-kernel's tile, which stay in the L2
@@ -12,6 +13,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_bf16;
 mod kernel;
 mod pack;
 mod packed;
@@ -31,11 +34,11 @@ pub use kernel::Level;
 pub use packed::PackedB;
 pub use view::{Add, MatMut, MatRef};
 
-/// Elements of a block of B that stay in L2 while A passes over them.
+/// Words of a block of B that stay in L2 while A passes over them.
 const B_IN_L2: usize = 3 << 15;
-/// Elements of B that are packed at a time: a part of the L3 cache.
+/// Words of B that are packed at a time: a part of the L3 cache.
 const SLAB: usize = 1 << 20;
-/// Elements of B that a job packs.
+/// Words of B that a job packs.
 const PACK_JOB: usize = 1 << 14;
 /// Multiplications below which handing work to another thread takes longer than doing it.
 const SERIAL: usize = 1 << 18;
@@ -56,6 +59,11 @@ macro_rules! with_kernel {
             Level::Avx512 => unsafe { $function::<crate::gemm::avx512::Avx512>($($argument),*) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
+            Level::Avx512Bf16 => unsafe {
+                $function::<crate::gemm::avx512_bf16::Avx512Bf16>($($argument),*)
+            },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
             Level::Avx2 => unsafe { $function::<crate::gemm::avx2::Avx2>($($argument),*) },
             // SAFETY: plain Rust needs no instructions of its own.
             _ => unsafe { $function::<crate::gemm::portable::Portable>($($argument),*) },
@@ -64,7 +72,7 @@ macro_rules! with_kernel {
 }
 use with_kernel;
 
-/// `c = a · b + add`, with `a` `[m, k]`, `b` `[k, n]` and `c` `[m, n]`, at the best level of
+/// `c = a · b + add`, with `a` `[m, k]`, `b` `[k, n]` and `c` `[m, n]`, at the best f32 level of
 /// this CPU.
 ///
 /// # Panics
@@ -151,22 +159,17 @@ unsafe fn product<K: Kernel>(pool: &Pool, output: Output, a: MatRef<'_>, b: MatR
     let for_each = |n: usize, job: &(dyn Fn(usize) + Sync)| {
         if serial { (0..n).for_each(job) } else { pool.run(n, job) }
     };
-    let slab = (SLAB / a.cols.max(1)).max(K::NR * 8).next_multiple_of(K::NR);
+    let blocks = KBlocks::new::<K>(a.cols);
+    let slab = (SLAB / blocks.words().max(1)).max(K::NR * 8).next_multiple_of(K::NR);
     // Taken out, not borrowed: a job that multiplies on this thread needs one too.
     let mut buffer = PACKED.take();
     for first in (0..output.cols).step_by(slab) {
         let cols = first..(first + slab).min(output.cols);
         let b = b.columns(cols.clone());
-        let packed = buffer.get(a.cols * b.cols.next_multiple_of(K::NR));
+        let packed = buffer.get(blocks.words() * b.cols.next_multiple_of(K::NR));
         // SAFETY: the caller's promise.
         unsafe { pack_all::<K>(packed, &b, for_each) };
-        let part = Part {
-            output: output.columns(cols),
-            a,
-            packed,
-            blocks: KBlocks::new(a.cols),
-            n_panels: b.cols.div_ceil(K::NR),
-        };
+        let part = Part { output: output.columns(cols), a, packed, blocks, n_panels: b.cols.div_ceil(K::NR) };
         let jobs = Jobs::new::<K>(&part, if serial { 1 } else { pool.threads() });
         for_each(jobs.count(), &|job| {
             let (rows, panels) = jobs.get(job);
@@ -186,7 +189,7 @@ unsafe fn pack_all<K: Kernel>(
     b: &MatRef<'_>,
     for_each: impl Fn(usize, &(dyn Fn(usize) + Sync)),
 ) {
-    let (blocks, n_panels) = (KBlocks::new(b.rows), b.cols.div_ceil(K::NR));
+    let (blocks, n_panels) = (KBlocks::new::<K>(b.rows), b.cols.div_ceil(K::NR));
     let n_units = blocks.count() * n_panels;
     let per_job = (PACK_JOB * n_units / packed.len().max(1)).max(1);
     let to = SharedMut::new(packed);
@@ -198,7 +201,7 @@ unsafe fn pack_all<K: Kernel>(
             // SAFETY: each unit has its own place in the packed matrix.
             let dst = unsafe { to.range(start..start + k.len() * K::NR) };
             // SAFETY: the caller's promise.
-            unsafe { pack::pack_b_panel::<K>(dst, b, k, panel * K::NR) };
+            unsafe { pack::pack_b_panel::<K>(dst, b, &k, panel * K::NR) };
         }
     });
 }
@@ -224,18 +227,20 @@ impl Part<'_> {
         let a_tile = buffer.get(kernel::A_TILE);
         let tiles = Tiles::new(rows, K::MR);
         for block in 0..self.blocks.count() {
-            let k = self.k_range(block);
+            let k = self.k_range::<K>(block);
             if block > 0 && k.is_empty() {
                 break;
             }
             for index in 0..tiles.count {
                 let rows = tiles.range(index);
-                let layout = pack::pack_a_tile(a_tile, &self.a, rows.clone(), k.clone());
+                // SAFETY: the caller's promise.
+                let layout = unsafe { pack::pack_a_tile::<K>(a_tile, &self.a, rows.clone(), &k) };
                 let (next_rows, next_k) = if index + 1 < tiles.count {
                     (tiles.range(index + 1), k.clone())
                 } else {
-                    (tiles.range(0), self.k_range(block + 1))
+                    (tiles.range(0), self.k_range::<K>(block + 1))
                 };
+                let next_k = pack::elements::<K>(&next_k, self.a.cols);
                 let mut ahead = pack::Ahead::new(&self.a, next_rows, next_k, panels.len());
                 for panel in panels.clone() {
                     ahead.some();
@@ -251,10 +256,10 @@ impl Part<'_> {
         A_TILE.set(buffer);
     }
 
-    /// Columns of A in a block; none after the last.
-    fn k_range(&self, block: usize) -> Range<usize> {
-        let k = self.blocks.range(block);
-        k.start.min(self.a.cols)..k.end.min(self.a.cols)
+    /// Words of a row of A in a block; none after the last.
+    fn k_range<K: Kernel>(&self, block: usize) -> Range<usize> {
+        let (k, words) = (self.blocks.range(block), self.a.cols.div_ceil(K::K_PER_WORD));
+        k.start.min(words)..k.end.min(words)
     }
 
     fn tile<K: Kernel>(
@@ -266,7 +271,7 @@ impl Part<'_> {
         panel: usize,
     ) -> Tile {
         let out = &self.output;
-        let (k, packed_k) = (self.k_range(block).len(), self.blocks.range(block));
+        let (k, packed_k) = (self.k_range::<K>(block).len(), self.blocks.range(block));
         let at = (packed_k.start * self.n_panels + panel * packed_k.len()) * K::NR;
         let first = panel * K::NR;
         let c = out.c.wrapping_add(rows.start * out.c_stride + first);

@@ -1,9 +1,10 @@
 //! Copies of A and B in the order in which the micro-kernels read them.
 //!
 //! Packed B is cut into blocks of K and, within a block, into panels of `NR` columns:
-//! `[block][panel][k][NR]`, the last panel filled up with zeros.
+//! `[block][panel][k][NR]`, the last panel filled up with zeros. Lengths and ranges of K are in
+//! words here (see [`super::kernel::K_BLOCK`]) unless they are said to be in elements.
 
-use super::kernel::{A_COLUMN_STRIDE, A_ROW_STRIDE, K_BLOCK, Kernel, Layout};
+use super::kernel::{A_ROW_STRIDE, K_BLOCK, Kernel, Layout};
 use super::view::MatRef;
 use std::ops::Range;
 
@@ -29,17 +30,20 @@ impl Aligned {
     }
 }
 
-/// How K is cut: into equal blocks (but for rounding) of at most [`K_BLOCK`]. Depends on K
-/// alone, because it decides the order of every sum.
+/// How K is cut: into equal blocks (but for rounding) of at most [`K_BLOCK`] words. Depends on K
+/// and the kernel's precision alone, because it decides the order of every sum.
 #[derive(Clone, Copy)]
 pub(super) struct KBlocks {
+    /// Words.
     k: usize,
     /// Length of every block but the last.
     step: usize,
 }
 
 impl KBlocks {
-    pub(super) fn new(k: usize) -> Self {
+    /// For `k` elements.
+    pub(super) fn new<K: Kernel>(k: usize) -> Self {
+        let k = k.div_ceil(K::K_PER_WORD);
         let n = k.div_ceil(K_BLOCK).max(1);
         Self { k, step: k.div_ceil(n).next_multiple_of(8).clamp(8, K_BLOCK) }
     }
@@ -49,58 +53,89 @@ impl KBlocks {
         self.k.div_ceil(self.step).max(1)
     }
 
+    /// All words.
+    pub(super) fn words(&self) -> usize {
+        self.k
+    }
+
     pub(super) fn range(&self, block: usize) -> Range<usize> {
         (block * self.step).min(self.k)..((block + 1) * self.step).min(self.k)
     }
 }
 
-/// Packs columns `first..first + NR` (as many as exist) and rows `k` of B.
-/// `dst` is one panel: `[k.len(), NR]`.
+/// The elements of a range of words, of `k` elements in all.
+pub(super) fn elements<K: Kernel>(words: &Range<usize>, k: usize) -> Range<usize> {
+    (words.start * K::K_PER_WORD).min(k)..(words.end * K::K_PER_WORD).min(k)
+}
+
+/// Packs columns `first..first + NR` (as many as exist) and rows `words` of B.
+/// `dst` is one panel: `[words.len(), NR]`.
 ///
 /// # Safety
 /// The CPU has the kernel's instructions.
-pub(super) unsafe fn pack_b_panel<K: Kernel>(dst: &mut [f32], b: &MatRef<'_>, k: Range<usize>, first: usize) {
+pub(super) unsafe fn pack_b_panel<K: Kernel>(
+    dst: &mut [f32],
+    b: &MatRef<'_>,
+    words: &Range<usize>,
+    first: usize,
+) {
     let cols = (b.cols - first).min(K::NR);
-    debug_assert_eq!(dst.len(), k.len() * K::NR);
+    debug_assert_eq!(dst.len(), words.len() * K::NR);
+    let k = elements::<K>(words, b.rows);
     if k.is_empty() {
         return;
     }
     if b.transposed {
         let src = &b.data[first * b.stride + k.start..];
         // SAFETY: the caller's promise.
-        unsafe { K::pack_columns(dst, src, b.stride, cols) };
-    } else {
-        let src = &b.data[k.start * b.stride + first..];
-        if cols == K::NR {
-            // SAFETY: the caller's promise.
-            unsafe { K::pack_rows(dst, src, b.stride) };
-            return;
+        unsafe { K::pack_columns(dst, src, b.stride, cols, k.len()) };
+        return;
+    }
+    let src = &b.data[k.start * b.stride + first..];
+    if cols == K::NR {
+        // SAFETY: the caller's promise.
+        unsafe { K::pack_rows(dst, src, b.stride, k.len()) };
+        return;
+    }
+    // The last panel, row by row (or pair by pair) through a copy filled up with zeros.
+    let mut rows = [0.0f32; 2 * WIDEST];
+    let step = K::K_PER_WORD;
+    for (i, to) in dst.chunks_exact_mut(K::NR).enumerate() {
+        let here = (k.len() - i * step).min(step);
+        for (row, to) in rows.chunks_exact_mut(K::NR).enumerate().take(here) {
+            to[..cols].copy_from_slice(&src[(i * step + row) * b.stride..][..cols]);
         }
-        for (i, to) in dst.chunks_exact_mut(K::NR).enumerate() {
-            to[..cols].copy_from_slice(&src[i * b.stride..][..cols]);
-            to[cols..].fill(0.0);
-        }
+        // SAFETY: the caller's promise.
+        unsafe { K::pack_rows(to, &rows, K::NR, here) };
     }
 }
 
-/// Packs rows `rows` and columns `k` of A into `dst`, which has [`super::kernel::A_TILE`] elements.
-pub(super) fn pack_a_tile(dst: &mut [f32], a: &MatRef<'_>, rows: Range<usize>, k: Range<usize>) -> Layout {
+/// No kernel's panels are wider.
+const WIDEST: usize = 32;
+
+/// Packs rows `rows` and columns `words` of A into `dst`, which has [`super::kernel::A_TILE`]
+/// words.
+///
+/// # Safety
+/// The CPU has the kernel's instructions.
+pub(super) unsafe fn pack_a_tile<K: Kernel>(
+    dst: &mut [f32],
+    a: &MatRef<'_>,
+    rows: Range<usize>,
+    words: &Range<usize>,
+) -> Layout {
+    let k = elements::<K>(words, a.cols);
     if a.transposed {
-        let n = rows.len();
-        for (to, i) in dst.chunks_exact_mut(A_COLUMN_STRIDE).zip(k) {
-            let at = i * a.stride + rows.start;
-            // A copy of constant length is one instruction; what it copies beyond the rows is
-            // never read.
-            if let Some(from) = a.data.get(at..at + A_COLUMN_STRIDE) {
-                to.copy_from_slice(from);
-            } else {
-                to[..n].copy_from_slice(&a.data[at..at + n]);
-            }
+        if !k.is_empty() {
+            let src = &a.data[k.start * a.stride + rows.start..];
+            // SAFETY: the caller's promise.
+            unsafe { K::pack_a_columns(dst, src, a.stride, rows.len(), k.len()) };
         }
         Layout::Columns
     } else {
         for (to, i) in dst.chunks_exact_mut(A_ROW_STRIDE).zip(rows) {
-            to[..k.len()].copy_from_slice(&a.data[i * a.stride..][k.clone()]);
+            // SAFETY: the caller's promise.
+            unsafe { K::pack_a_row(to, &a.data[i * a.stride..][k.clone()]) };
         }
         Layout::Rows
     }

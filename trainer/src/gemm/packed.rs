@@ -48,7 +48,7 @@ impl PackedB {
 /// # Safety
 /// The CPU has the kernel's instructions.
 unsafe fn pack<K: Kernel>(buffer: &mut Aligned, b: &MatRef<'_>) {
-    let packed = buffer.get(b.rows * b.cols.next_multiple_of(K::NR));
+    let packed = buffer.get(KBlocks::new::<K>(b.rows).words() * b.cols.next_multiple_of(K::NR));
     // SAFETY: the caller's promise.
     unsafe { pack_all::<K>(packed, b, |n, job| (0..n).for_each(job)) };
 }
@@ -57,8 +57,9 @@ unsafe fn pack<K: Kernel>(buffer: &mut Aligned, b: &MatRef<'_>) {
 /// The CPU has the kernel's instructions.
 unsafe fn multiply<K: Kernel>(b: &mut PackedB, output: Output, a: MatRef<'_>) {
     let n_panels = b.n.div_ceil(K::NR);
-    let packed = b.buffer.get(b.k * n_panels * K::NR);
-    let part = Part { output, a, packed, blocks: KBlocks::new(b.k), n_panels };
+    let blocks = KBlocks::new::<K>(b.k);
+    let packed = b.buffer.get(blocks.words() * n_panels * K::NR);
+    let part = Part { output, a, packed, blocks, n_panels };
     // SAFETY: all of C by this thread, whose `&mut` became `output`, and the caller's promise.
     unsafe { part.multiply::<K>(0..output.rows, 0..output.cols.div_ceil(K::NR)) };
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::rng::Rng;
 
-const LEVELS: [Level; 3] = [Level::Portable, Level::Avx2, Level::Avx512];
+const LEVELS: [Level; 4] = [Level::Portable, Level::Avx2, Level::Avx512, Level::Avx512Bf16];
 
 /// A matrix with gaps between its rows, and which of its sides is stored.
 struct Stored {
@@ -29,9 +29,11 @@ impl Stored {
         }
     }
 
-    fn at(&self, i: usize, j: usize) -> f64 {
+    /// The element that the level multiplies: at bf16 rounded, by an implementation not ours.
+    fn at(&self, level: Level, i: usize, j: usize) -> f64 {
         let (i, j) = if self.transposed { (j, i) } else { (i, j) };
-        f64::from(self.data[i * self.stride + j])
+        let x = self.data[i * self.stride + j];
+        f64::from(if level == Level::Avx512Bf16 { half::bf16::from_f32(x).to_f32() } else { x })
     }
 }
 
@@ -60,7 +62,7 @@ fn check(rng: &mut Rng, level: Level, pool: &Pool, (m, n, k): (usize, usize, usi
                 assert_eq!(got, old, "wrote between the rows");
                 continue;
             }
-            let product: f64 = (0..k).map(|x| a.at(i, x) * b.at(x, j)).sum();
+            let product: f64 = (0..k).map(|x| a.at(level, i, x) * b.at(level, x, j)).sum();
             let added = match kind {
                 0 => 0.0,
                 1 => old,
@@ -143,7 +145,7 @@ fn a_packed_matrix_serves_parts_of_itself() {
             let mut c = vec![0.0; m * n];
             packed.multiply(MatMut::new(&mut c, m, n), a.view(), Add::Nothing);
             for (at, &got) in c.iter().enumerate() {
-                let want: f64 = (0..k).map(|x| a.at(at / n, x) * b.at(x, at % n)).sum();
+                let want: f64 = (0..k).map(|x| a.at(level, at / n, x) * b.at(level, x, at % n)).sum();
                 let error = (f64::from(got) - want).abs();
                 assert!(error <= 4e-6 * ((k as f64).sqrt() + 1.0), "{level:?} {m}×{n}×{k}");
             }
