@@ -8,7 +8,7 @@ use smidgen_runtime::format::MAGIC;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, io_at};
-use crate::{huggingface, llama2c, smidgen, tokenizer};
+use crate::{gguf, huggingface, llama2c, smidgen, tokenizer};
 
 /// Where a checkpoint's tokenizer comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub enum Kind {
     HuggingFace,
     /// llama2.c's `.bin`.
     Llama2c,
+    /// llama.cpp's `.gguf`.
+    Gguf,
     /// Our own model file.
     Smidgen,
 }
@@ -79,7 +81,7 @@ pub fn detect(path: &Path) -> Result<Kind, Error> {
     if looks_like(&MAGIC) {
         Ok(Kind::Smidgen)
     } else if looks_like(b"GGUF") {
-        refuse("a GGUF file; GGUF is not read, give the checkpoint that it was made from")
+        Ok(Kind::Gguf)
     } else if looks_like(b"PK\x03\x04") || looks_like(b"\x80\x02") {
         refuse("a PyTorch pickle; save it as safetensors and give the directory")
     } else if looks_like(&20_240_326_u32.to_le_bytes()) {
@@ -101,6 +103,7 @@ pub fn detect(path: &Path) -> Result<Kind, Error> {
 pub fn open(path: &Path, tokenizer: &TokenizerChoice) -> Result<Checkpoint, Error> {
     match detect(path)? {
         Kind::HuggingFace => huggingface::open(path, tokenizer),
+        Kind::Gguf => gguf::open(path, tokenizer),
         Kind::Llama2c => llama2c::open(path, tokenizer),
         Kind::Smidgen => smidgen::open(path, tokenizer),
     }

@@ -5,10 +5,12 @@
 #![warn(missing_docs)]
 
 pub mod atomic;
+mod bytes;
 mod checkpoint;
 pub mod convert;
 mod detect;
 mod error;
+pub mod gguf;
 pub mod huggingface;
 pub mod llama2c;
 mod model_file;

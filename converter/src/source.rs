@@ -12,6 +12,7 @@ use smidgen_runtime::format::DType;
 use smidgen_runtime::tensor::Matrix;
 
 use crate::error::{Error, io_at};
+use crate::gguf::GgmlType;
 
 /// A file in memory, shared by the tensors that lie in it.
 pub(crate) type Bytes = Arc<Mmap>;
@@ -60,6 +61,8 @@ enum Storage {
     Grouped8 { bytes: Bytes, quants_at: usize, scales_at: usize, group: usize },
     /// `bits`-wide unsigned integers in 32-bit words, with a scale and a bias a group of a row (MLX).
     Affine { bytes: [Bytes; 3], at: [usize; 3], bits: u32, group: usize, scale: Element },
+    /// ggml's blocks, whole ones in every row (GGUF).
+    Ggml { bytes: Bytes, at: usize, kind: GgmlType },
     /// A matrix of a smidgen model file.
     Packed { bytes: Bytes, at: usize, dtype: DType },
 }
@@ -142,6 +145,12 @@ impl TensorSource {
         Self::stored(rows, cols, Storage::Affine { bytes, at, bits, group, scale })
     }
 
+    /// ggml's blocks. The caller has checked that rows are whole blocks and lie in the file.
+    pub(crate) fn ggml(rows: usize, cols: usize, bytes: &Bytes, at: usize, kind: GgmlType) -> Self {
+        debug_assert!(cols.is_multiple_of(kind.block()));
+        Self::stored(rows, cols, Storage::Ggml { bytes: bytes.clone(), at, kind })
+    }
+
     /// A matrix of a model file that [`smidgen_runtime::Model::load`] has accepted.
     pub(crate) fn packed(rows: usize, cols: usize, bytes: &Bytes, at: usize, dtype: DType) -> Self {
         Self::stored(rows, cols, Storage::Packed { bytes: bytes.clone(), at, dtype })
@@ -153,7 +162,7 @@ impl TensorSource {
     }
 
     /// The type that the numbers have where they are stored.
-    pub const fn stored_type(&self) -> &'static str {
+    pub fn stored_type(&self) -> &'static str {
         match self.storage {
             Storage::Floats { .. } | Storage::Mapped { element: Element::F32, .. } => "f32",
             Storage::Mapped { element: Element::F16, .. } => "f16",
@@ -162,6 +171,7 @@ impl TensorSource {
             Storage::Affine { bits: 8, .. } => "mlx q8",
             Storage::Affine { bits: 4, .. } => "mlx q4",
             Storage::Affine { .. } => "mlx q2",
+            Storage::Ggml { kind, .. } => kind.name(),
             Storage::Packed { dtype, .. } => dtype.name(),
         }
     }
@@ -288,6 +298,20 @@ impl TensorSource {
                     decode_floats(*scale, &bytes[1][at[1] + place..], &mut factor);
                     decode_floats(*scale, &bytes[2][at[2] + place..], &mut bias);
                     *out = quant as f32 * factor[0] + bias[0];
+                }
+            }
+            Storage::Ggml { bytes, at, kind } => {
+                let mut block = [0.0; 256];
+                let (mut out, mut index) = (out, index);
+                while !out.is_empty() {
+                    // Views of a row may begin and end inside a block.
+                    let (number, skip) = (index / kind.block(), index % kind.block());
+                    let n = out.len().min(kind.block() - skip);
+                    let values = &mut block[..kind.block()];
+                    kind.decode(&bytes[at + number * kind.bytes()..][..kind.bytes()], values);
+                    let (now, rest) = out.split_at_mut(n);
+                    now.copy_from_slice(&values[skip..skip + n]);
+                    (out, index) = (rest, index + n);
                 }
             }
             Storage::Packed { bytes, at, dtype } => {

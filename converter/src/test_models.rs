@@ -70,3 +70,101 @@ pub(crate) fn random(config: Config, extra: &[Role], seed: u64) -> Checkpoint {
     }
     checkpoint
 }
+
+/// Damaged copies of a file: bytes changed (mostly in the first `head` of them), numbers made extreme,
+/// ends cut off, zeros put behind.
+pub(crate) fn damaged(bytes: &[u8], head: usize, count: usize) -> impl Iterator<Item = Vec<u8>> {
+    let mut random = Random(bytes.len() as u64);
+    let head = head.min(bytes.len()) as u64;
+    (0..count).map(move |_| {
+        let mut bytes = bytes.to_vec();
+        for _ in 0..=random.below(3) {
+            let within = if random.below(8) > 0 { head } else { bytes.len() as u64 };
+            let at = random.below(within.max(1)) as usize;
+            match random.below(6) {
+                0 => bytes.truncate(at.max(1)),
+                1 => bytes.resize(bytes.len() + random.below(100) as usize, 0),
+                2 | 3 => {
+                    let wild = [0, 1, -1, i64::MAX, i64::MIN, 1 << 31, 1 << 32, 0x7F80_0000, 255]
+                        [random.below(9) as usize];
+                    let size = 1 << random.below(4);
+                    let end = bytes.len().min(at + size);
+                    if at < end {
+                        bytes[at..end].copy_from_slice(&wild.to_le_bytes()[..end - at]);
+                    }
+                }
+                _ => {
+                    if let Some(byte) = bytes.get_mut(at) {
+                        *byte = random.next() as u8;
+                    }
+                }
+            }
+        }
+        bytes
+    })
+}
+
+/// What `open` makes of damaged copies of a file: an error or a checkpoint that can be read, never a
+/// panic. Returns how many of them were still checkpoints.
+pub(crate) fn survive_damage(
+    name: &str,
+    bytes: &[u8],
+    head: usize,
+    count: usize,
+    open: impl Fn(&std::path::Path) -> Result<Checkpoint, crate::Error>,
+) -> usize {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(name);
+    let mut read = 0;
+    for bytes in damaged(bytes, head, count) {
+        std::fs::write(&path, bytes).unwrap();
+        match open(&path) {
+            // A message must say something, and must be shown in one go.
+            Err(error) => assert!(error.to_string().len() > 10 && error.to_string().len() < 5000, "{error}"),
+            Ok(checkpoint) => {
+                let _ = checkpoint.check();
+                checkpoint.tensors.values().for_each(|tensor| drop(tensor.read()));
+                read += 1;
+            }
+        }
+    }
+    read
+}
+
+/// A byte-level tokenizer of all bytes, one merge and an end token: 258 tokens.
+pub(crate) fn byte_tokenizer() -> smidgen_runtime::tokenizer::TokenizerSpec {
+    use smidgen_runtime::tokenizer::{
+        Added, Normalizer, PreTokenizer, TokenSpec, TokenType, TokenizerKind, TokenizerSpec,
+    };
+    let token = |bytes: &[u8], token_type| TokenSpec { bytes: bytes.to_vec(), token_type, score: 0.0 };
+    let mut tokens: Vec<_> = (0..=255).map(|byte| token(&[byte], TokenType::Normal)).collect();
+    tokens.push(token(b" t", TokenType::Normal));
+    tokens.push(token(b"<|endoftext|>", TokenType::Control));
+    TokenizerSpec {
+        kind: TokenizerKind::ByteLevelBpe,
+        pre_tokenizer: PreTokenizer::Gpt2,
+        normalizer: Normalizer::None,
+        add_bos: false,
+        add_space_prefix: false,
+        ignore_merges: false,
+        tokens,
+        merges: vec![(32, 116)],
+        bos: Some(257),
+        unknown: None,
+        end_tokens: vec![257],
+        added: vec![Added { id: 257, lstrip: false, rstrip: false }],
+    }
+}
+
+/// Both are the same model: dimensions, tokenizer and every bit of every tensor.
+pub(crate) fn assert_same(a: &Checkpoint, b: &Checkpoint) {
+    assert_eq!(a.config, b.config);
+    assert_eq!((a.rope_theta, a.rope_scaling), (b.rope_theta, b.rope_scaling));
+    assert_eq!(a.tokenizer, b.tokenizer);
+    assert_eq!(a.tensors.keys().collect::<Vec<_>>(), b.tensors.keys().collect::<Vec<_>>());
+    for (&(layer, role), tensor) in &a.tensors {
+        let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        let (a, b) = (bits(tensor.read()), bits(b.read(layer, role).unwrap()));
+        assert!(a == b, "{} of layer {layer}", role.name());
+    }
+}
