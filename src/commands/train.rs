@@ -10,8 +10,8 @@ use clap::ValueEnum;
 use serde_json::json;
 use smidgen_runtime::Pool;
 use smidgen_trainer::run::config::{
-    self, DataConfig, Length, ModelConfig, RunConfig, TokenizerChoice, TrainingConfig, suggested_ffn,
-    suggested_heads, suggested_lr,
+    self, DataConfig, Length, ModelConfig, OptimizerChoice, RunConfig, ScheduleChoice, TokenizerChoice,
+    TrainingConfig, suggested_ffn, suggested_heads, suggested_lr,
 };
 use smidgen_trainer::run::finish::{self, Exported};
 use smidgen_trainer::run::{Outcome, Run, bits_per_byte, was_stopped};
@@ -118,6 +118,58 @@ struct NewRun {
     /// The norm that gradients are cut to, 0 for none [default: 1]
     #[arg(long, value_name = "X")]
     grad_clip: Option<f64>,
+    /// What turns gradients into steps: AdamW, or Muon for the blocks' matrices [default: muon]
+    #[arg(long, value_enum)]
+    optimizer: Option<Optimizer>,
+    /// How the learning rate falls: along a cosine, or in a cooldown at the end [default: wsd]
+    #[arg(long, value_enum)]
+    schedule: Option<Schedule>,
+    /// The part of the run that is the cooldown [default: 0.3]
+    #[arg(long, value_name = "PART")]
+    cooldown: Option<f64>,
+    /// The last learning rate, as a part of the highest [default: 0.05]
+    #[arg(long, value_name = "PART")]
+    final_lr: Option<f64>,
+    /// AdamW's memory of gradients [default: 0.9]
+    #[arg(long, value_name = "X")]
+    beta1: Option<f64>,
+    /// AdamW's memory of squared gradients [default: 0.95]
+    #[arg(long, value_name = "X")]
+    beta2: Option<f64>,
+    /// The part of embeddings and branches that is dropped at random [default: 0]
+    #[arg(long, value_name = "PART")]
+    dropout: Option<f64>,
+    /// The weight of a penalty on large logits [default: 0]
+    #[arg(long, value_name = "X")]
+    z_loss: Option<f64>,
+    /// Normalize queries and keys head by head, as Qwen3 does (llama only).
+    #[arg(long)]
+    qk_norm: bool,
+    /// Learn an output layer of its own instead of using the embedding.
+    #[arg(long)]
+    untied: bool,
+    /// Train the last part of the run for the arithmetic of a model file of this type: weights and
+    /// activations are rounded as they will be there.
+    #[arg(long, value_enum, value_name = "TYPE")]
+    qat: Option<Quant>,
+    /// How large that part is [default: 0.15]
+    #[arg(long, value_name = "PART", requires = "qat")]
+    qat_part: Option<f64>,
+    /// Start from this checkpoint (a Hugging Face directory, a run's checkpoint, a .smidgen file or
+    /// anything else that convert reads), in its shape and with its tokenizer.
+    #[arg(long, value_name = "PATH", conflicts_with_all = [
+        "arch", "layers", "dim", "heads", "kv_heads", "ffn", "vocab", "tokenizer", "qk_norm", "untied",
+    ])]
+    from: Option<PathBuf>,
+    /// Tokens of held-out text that a look takes, at most [default: 32768]
+    #[arg(long, value_name = "N")]
+    eval_tokens: Option<u32>,
+    /// The newest checkpoints that are kept, besides the best [default: 2]
+    #[arg(long, value_name = "N")]
+    keep: Option<u32>,
+    /// Let the model write so many tokens at every look, into sample-STEP.txt [default: 0]
+    #[arg(long, value_name = "N")]
+    sample_tokens: Option<u32>,
     /// Steps between two looks at the held-out text [default: a tenth of all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     eval_every: Option<u64>,
@@ -127,7 +179,7 @@ struct NewRun {
     /// Where the random numbers begin: weights, batches, stories [default: 42]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// The type of matrices in the model file at the end [default: q8]
+    /// The type of matrices in the model file at the end [default: q8; with --qat its type]
     #[arg(long, value_enum)]
     quant: Option<Quant>,
 }
@@ -142,6 +194,18 @@ enum Arch {
 enum Tokenizer {
     Bpe,
     Char,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Optimizer {
+    Adamw,
+    Muon,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Schedule {
+    Cosine,
+    Wsd,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -170,7 +234,15 @@ impl NewRun {
             heads,
             kv_heads: self.kv_heads.unwrap_or(if arch == config::Arch::Gpt2 { heads } else { half }),
             ffn: self.ffn.unwrap_or_else(|| suggested_ffn(arch, dim)),
-            context: self.context.unwrap_or(base.model.context),
+            context: match (self.context, &self.from) {
+                (Some(context), _) => context,
+                // The checkpoint's.
+                (None, Some(_)) => 0,
+                (None, None) => base.model.context,
+            },
+            qk_norm: self.qk_norm,
+            tied: !self.untied,
+            ..base.model
         };
         let data = DataConfig {
             paths: self.data.clone(),
@@ -191,7 +263,29 @@ impl NewRun {
             },
             batch: self.batch.unwrap_or(defaults.batch),
             accumulate: self.accumulate.unwrap_or(defaults.accumulate),
-            lr: self.lr.unwrap_or_else(|| suggested_lr(dim)),
+            // 0 means: suitable for a model that is not known yet.
+            lr: self.lr.unwrap_or_else(|| if self.from.is_some() { 0.0 } else { suggested_lr(dim) }),
+            optimizer: match self.optimizer {
+                Some(Optimizer::Adamw) => OptimizerChoice::AdamW,
+                Some(Optimizer::Muon) => OptimizerChoice::Muon,
+                None => defaults.optimizer,
+            },
+            schedule: match self.schedule {
+                Some(Schedule::Cosine) => ScheduleChoice::Cosine,
+                Some(Schedule::Wsd) => ScheduleChoice::Wsd,
+                None => defaults.schedule,
+            },
+            cooldown: self.cooldown.unwrap_or(defaults.cooldown),
+            final_lr: self.final_lr.unwrap_or(defaults.final_lr),
+            beta1: self.beta1.unwrap_or(defaults.beta1),
+            beta2: self.beta2.unwrap_or(defaults.beta2),
+            dropout: self.dropout.unwrap_or(defaults.dropout),
+            z_loss: self.z_loss.unwrap_or(defaults.z_loss),
+            qat: self.qat.map(Into::into),
+            qat_part: self.qat_part.unwrap_or(defaults.qat_part),
+            eval_tokens: self.eval_tokens.unwrap_or(defaults.eval_tokens),
+            keep: self.keep.unwrap_or(defaults.keep),
+            sample_tokens: self.sample_tokens.unwrap_or(defaults.sample_tokens),
             warmup: self.warmup.unwrap_or(defaults.warmup),
             weight_decay: self.weight_decay.unwrap_or(defaults.weight_decay),
             grad_clip: self.grad_clip.unwrap_or(defaults.grad_clip),
@@ -200,13 +294,19 @@ impl NewRun {
             save_every: self.save_every.unwrap_or(defaults.save_every),
             ..defaults
         };
-        let quant = match self.quant {
-            Some(Quant::F32) => config::Quant::F32,
-            Some(Quant::F16) => config::Quant::F16,
-            Some(Quant::Q4) => config::Quant::Q4,
-            Some(Quant::Q8) | None => config::Quant::Q8,
-        };
-        RunConfig { data, model, training, quant }
+        let quant = self.quant.or(self.qat).map_or(base.quant, Into::into);
+        RunConfig { data, model, training, quant, from: self.from.clone() }
+    }
+}
+
+impl From<Quant> for config::Quant {
+    fn from(quant: Quant) -> Self {
+        match quant {
+            Quant::F32 => Self::F32,
+            Quant::F16 => Self::F16,
+            Quant::Q8 => Self::Q8,
+            Quant::Q4 => Self::Q4,
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::layers::math::{sum_map, vectorized};
-use crate::model::ParamLayout;
+use crate::model::{Param, ParamLayout};
 use crate::parallel::{Pool, RowsMut, SharedMut};
 
 /// Elements of one job, and of one partial sum of the norm. Part of the definition of the
@@ -49,11 +49,19 @@ pub struct AdamW {
 impl AdamW {
     /// An optimizer for parameters of that layout, before its first step.
     pub fn new(layout: &ParamLayout, options: AdamWOptions) -> Self {
+        Self::for_params(layout, options, |_| true)
+    }
+
+    /// An optimizer for those parameters alone that `takes` says; the others it never touches,
+    /// but the norm that gradients are clipped to is that of all.
+    pub fn for_params(layout: &ParamLayout, options: AdamWOptions, takes: impl Fn(&Param) -> bool) -> Self {
         // Neighbours that decay alike are one stretch, so that small tensors cost no jobs.
         let mut stretches: Vec<(Range<usize>, bool)> = Vec::new();
-        for param in layout.params() {
+        for param in layout.params().iter().filter(|param| takes(param)) {
             match stretches.last_mut() {
-                Some((range, decay)) if *decay == param.decay => range.end = param.range().end,
+                Some((range, decay)) if *decay == param.decay && range.end == param.offset => {
+                    range.end = param.range().end
+                }
                 _ => stretches.push((param.range(), param.decay)),
             }
         }

@@ -15,7 +15,16 @@ fn tiny(arch: Arch, steps: u64) -> RunConfig {
     let mut config = RunConfig::default();
     config.data = DataConfig { stories_bytes: 60_000, vocab_size: 300, ..config.data };
     let kv_heads = if arch == Arch::Gpt2 { 4 } else { 2 };
-    config.model = ModelConfig { arch, layers: 2, dim: 32, heads: 4, kv_heads, ffn: 64, context: 32 };
+    config.model = ModelConfig {
+        arch,
+        layers: 2,
+        dim: 32,
+        heads: 4,
+        kv_heads,
+        ffn: 64,
+        context: 32,
+        ..Default::default()
+    };
     config.training.length = Length::Steps(steps);
     (config.training.batch, config.training.accumulate) = (2, 2);
     (config.training.eval_every, config.training.eval_tokens) = (5, 512);

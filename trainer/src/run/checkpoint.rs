@@ -58,7 +58,7 @@ pub struct Best {
 }
 
 /// The `version` that is written and read.
-pub const STATE_VERSION: u32 = 1;
+pub const STATE_VERSION: u32 = 2;
 
 /// Writes a checkpoint into an empty folder.
 pub(super) fn write(
@@ -192,7 +192,14 @@ mod tests {
             step: 7,
             tokens: 99,
             seconds: 0.1 + 0.2,
-            plan: Some(Plan { total_steps: 70, warmup: 7, eval_every: 10, save_every: 10 }),
+            plan: Some(Plan {
+                total_steps: 70,
+                warmup: 7,
+                eval_every: 10,
+                save_every: 10,
+                cooldown: 14,
+                qat_from: Some(60),
+            }),
             validation_loss: Some(1.1),
             best: Some(Best { step: 6, validation_loss: 1.0 }),
             data_fingerprint: "00ff".into(),
@@ -203,7 +210,16 @@ mod tests {
     /// Parameters and moments that are all different.
     fn filled(arch: Arch, options: ModelOptions) -> (RunConfig, Model, AdamW) {
         let kv_heads = if arch == Arch::Gpt2 { 4 } else { 2 };
-        let shape = ModelConfig { arch, layers: 2, dim: 32, heads: 4, kv_heads, ffn: 40, context: 16 };
+        let shape = ModelConfig {
+            arch,
+            layers: 2,
+            dim: 32,
+            heads: 4,
+            kv_heads,
+            ffn: 40,
+            context: 16,
+            ..ModelConfig::default()
+        };
         let config = RunConfig { model: shape, ..RunConfig::default() };
         let mut model = Model::new(config.model.with_vocab(257).unwrap(), options).unwrap();
         model.init(3);
@@ -253,9 +269,9 @@ mod tests {
 
         let path = dir.path().join(STATE_FILE);
         let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, text.replace("\"version\": 1", "\"version\": 2")).unwrap();
+        std::fs::write(&path, text.replace("\"version\": 2", "\"version\": 3")).unwrap();
         let error = read_state(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("trainer.json") && error.contains("`version` is 2"), "{error}");
+        assert!(error.contains("trainer.json") && error.contains("`version` is 3"), "{error}");
         std::fs::write(&path, text.replace("seconds", "hours")).unwrap();
         assert!(read_state(dir.path()).unwrap_err().to_string().contains("hours"));
 

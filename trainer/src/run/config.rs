@@ -9,6 +9,7 @@ use smidgen_runtime::{Architecture, Config};
 
 use super::error::TrainError;
 use crate::data::Corpus;
+use crate::model::ModelOptions;
 
 /// The epsilon of every norm of a new model, as in GPT-2 and Llama.
 const NORM_EPS: f32 = 1e-5;
@@ -25,6 +26,9 @@ pub struct RunConfig {
     pub training: TrainingConfig,
     /// How the model file's matrices are stored at the end.
     pub quant: Quant,
+    /// A checkpoint to start from instead of random weights: it gives the model's shape and the
+    /// tokenizer.
+    pub from: Option<PathBuf>,
 }
 
 /// The text and its tokens.
@@ -70,6 +74,42 @@ pub struct ModelConfig {
     pub ffn: u32,
     /// Tokens a sequence.
     pub context: u32,
+    /// Width of a head; 0 for `dim / heads`.
+    pub head_dim: u32,
+    /// The epsilon of every norm.
+    pub norm_eps: f32,
+    /// Llama: the base of the rotary frequencies.
+    pub rope_theta: f32,
+    /// Llama: queries and keys are normalized head by head, as in Qwen3.
+    pub qk_norm: bool,
+    /// Llama: queries, keys and values have biases, as in Qwen2.
+    pub qkv_bias: bool,
+    /// GPT-2: linear layers and norms have biases.
+    pub bias: bool,
+    /// The output layer is the embedding.
+    pub tied: bool,
+}
+
+/// What turns gradients into steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerChoice {
+    /// AdamW for everything.
+    AdamW,
+    /// Muon for the blocks' matrices, AdamW for the rest.
+    #[default]
+    Muon,
+}
+
+/// How the learning rate falls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleChoice {
+    /// Along half a cosine from the end of the rise on.
+    Cosine,
+    /// Not at all until the last part of the run, the cooldown.
+    #[default]
+    Wsd,
 }
 
 /// [`Architecture`] as it stands in `run.json` and on the command line.
@@ -123,6 +163,21 @@ pub struct TrainingConfig {
     pub accumulate: u32,
     /// The highest learning rate.
     pub lr: f64,
+    /// What turns gradients into steps.
+    pub optimizer: OptimizerChoice,
+    /// How the learning rate falls.
+    pub schedule: ScheduleChoice,
+    /// The part of the run in which it falls, if the schedule has a cooldown.
+    pub cooldown: f64,
+    /// The part of embeddings and of branches' outputs that is dropped while training.
+    pub dropout: f64,
+    /// The weight of the penalty on large logits.
+    pub z_loss: f64,
+    /// The last part of the run is trained with weights and activations rounded as in a model
+    /// file of this type.
+    pub qat: Option<Quant>,
+    /// How large that part is.
+    pub qat_part: f64,
     /// The last learning rate, as a part of `lr`.
     pub final_lr: f64,
     /// Steps in which the rate rises from 0; at most a tenth of all.
@@ -143,6 +198,10 @@ pub struct TrainingConfig {
     pub save_every: u64,
     /// Tokens of held-out text that a look takes, at most.
     pub eval_tokens: u32,
+    /// Checkpoints that are kept, the newest ones; the best is always kept besides.
+    pub keep: u32,
+    /// Tokens of the text that the model writes at every look; 0 for none.
+    pub sample_tokens: u32,
 }
 
 impl Default for DataConfig {
@@ -158,7 +217,22 @@ impl Default for DataConfig {
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        Self { arch: Arch::Llama, layers: 4, dim: 64, heads: 4, kv_heads: 2, ffn: 192, context: 256 }
+        Self {
+            arch: Arch::Llama,
+            layers: 4,
+            dim: 64,
+            heads: 4,
+            kv_heads: 2,
+            ffn: 192,
+            context: 256,
+            head_dim: 0,
+            norm_eps: NORM_EPS,
+            rope_theta: 10_000.0,
+            qk_norm: false,
+            qkv_bias: false,
+            bias: true,
+            tied: true,
+        }
     }
 }
 
@@ -169,6 +243,13 @@ impl Default for TrainingConfig {
             batch: 4,
             accumulate: 1,
             lr: suggested_lr(ModelConfig::default().dim),
+            optimizer: OptimizerChoice::default(),
+            schedule: ScheduleChoice::default(),
+            cooldown: 0.3,
+            dropout: 0.0,
+            z_loss: 0.0,
+            qat: None,
+            qat_part: 0.15,
             final_lr: 0.05,
             warmup: 100,
             weight_decay: 0.1,
@@ -179,6 +260,8 @@ impl Default for TrainingConfig {
             eval_every: 0,
             save_every: 0,
             eval_tokens: 32_768,
+            keep: 2,
+            sample_tokens: 0,
         }
     }
 }
@@ -232,7 +315,7 @@ impl ModelConfig {
     /// A dimension that is out of range or not divisible as it must be.
     pub fn with_vocab(&self, vocab_size: u32) -> Result<Config, TrainError> {
         let heads = self.heads.max(1);
-        if !self.dim.is_multiple_of(heads) {
+        if self.head_dim == 0 && !self.dim.is_multiple_of(heads) {
             return Err(TrainError::option(
                 "--heads",
                 self.heads,
@@ -249,14 +332,20 @@ impl ModelConfig {
             dim: self.dim,
             n_heads: self.heads,
             n_kv_heads: self.kv_heads,
-            head_dim: self.dim / heads,
+            head_dim: if self.head_dim == 0 { self.dim / heads } else { self.head_dim },
             ffn_dim: self.ffn,
             vocab_size,
             context_len: self.context,
-            norm_eps: NORM_EPS,
+            norm_eps: self.norm_eps,
         };
         config.validate().map_err(TrainError::Shape)?;
         Ok(config)
+    }
+
+    /// What the model has besides its dimensions.
+    pub fn options(&self) -> ModelOptions {
+        let &Self { tied, bias, rope_theta, qk_norm, qkv_bias, .. } = self;
+        ModelOptions { tied_embeddings: tied, bias, rope_theta, qk_norm, qkv_bias }
     }
 }
 
@@ -306,6 +395,19 @@ impl RunConfig {
         range("--lr", training.lr, f64::MIN_POSITIVE, 10.0)?;
         range("--weight-decay", training.weight_decay, 0.0, 10.0)?;
         range("--grad-clip", training.grad_clip, 0.0, f64::MAX)?;
+        range("--beta1", training.beta1, 0.0, 0.9999)?;
+        range("--beta2", training.beta2, 0.0, 0.999_999)?;
+        range("--cooldown", training.cooldown, 0.0, 1.0)?;
+        range("--dropout", training.dropout, 0.0, 0.9)?;
+        range("--z-loss", training.z_loss, 0.0, 1.0)?;
+        range("--keep", training.keep.into(), 1.0, 1e9)?;
+        if let Some(qat) = training.qat {
+            range("--qat-part", training.qat_part, 0.0, 1.0)?;
+            if qat != self.quant {
+                let must = format!("that of --qat, {qat:?}").to_lowercase();
+                return Err(TrainError::option("--quant", format!("{:?}", self.quant).to_lowercase(), must));
+            }
+        }
         match training.length {
             Length::Steps(steps) => range("--steps", steps as f64, 1.0, 1e12),
             Length::Minutes(minutes) => range("--minutes", minutes, 1e-3, 1e6),

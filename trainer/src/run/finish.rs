@@ -1,9 +1,11 @@
 //! After the last step: the model file, a text that it wrote, and the loss curve.
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use smidgen_converter::{ConvertOptions, ModelFile, TokenizerChoice, convert, huggingface};
-use smidgen_runtime::{Layout, Sampler, SamplerOptions, Session, SessionOptions};
+use smidgen_converter::{Checkpoint, ConvertOptions, ModelFile, TokenizerChoice, convert, huggingface};
+use smidgen_runtime::format::DType;
+use smidgen_runtime::{Layout, Model, Sampler, SamplerOptions, Session, SessionOptions};
 
 use super::config::RunConfig;
 use super::error::TrainError;
@@ -48,19 +50,44 @@ pub fn export(outcome: &Outcome, config: &RunConfig) -> Result<Exported, TrainEr
     Ok(Exported { path, bytes: report.file_bytes, checkpoint })
 }
 
+/// Lets a checkpoint write a text as its model file of type `quant` would.
+pub(super) fn sample_checkpoint(
+    checkpoint: &Checkpoint,
+    quant: DType,
+    seed: u64,
+    tokens: u32,
+) -> Result<String, TrainError> {
+    let path = Path::new(&checkpoint.name);
+    let mut file = Cursor::new(Vec::new());
+    smidgen_converter::convert::write(checkpoint, &mut file, path, &ConvertOptions::new(quant), |_| {})?;
+    // The runtime wants its file at a multiple of 64.
+    let file = file.into_inner();
+    let mut memory = vec![0; file.len() + 64];
+    let begin = memory.as_ptr().align_offset(64);
+    let aligned = &mut memory[begin..begin + file.len()];
+    aligned.copy_from_slice(&file);
+    let failed = |error: smidgen_runtime::LoadError| TrainError::Run {
+        path: path.to_path_buf(),
+        why: error.to_string(),
+    };
+    sample_model(&Model::load(aligned).map_err(failed)?, path, seed, tokens as usize)
+}
+
 /// Lets a model file write a text with the runtime: temperature 0.8, top-p 0.9.
 ///
 /// # Errors
 /// A file that does not run.
 pub fn sample(model: &Path, seed: u64) -> Result<String, TrainError> {
-    let failed = |why: String| TrainError::Run { path: model.to_path_buf(), why };
     let file = ModelFile::open(model)?;
-    let model = file.load()?;
+    sample_model(&file.load()?, model, seed, SAMPLE_TOKENS)
+}
+
+fn sample_model(model: &Model<'_>, path: &Path, seed: u64, tokens: usize) -> Result<String, TrainError> {
+    let failed = |why: String| TrainError::Run { path: path.to_path_buf(), why };
     let options = SessionOptions::new(model.config().context_len as usize);
     let layout = Layout::new(model.config(), model.kv_type(), options);
     let mut memory = vec![0; layout.map_err(|error| failed(error.to_string()))?.total + 64];
-    let mut session =
-        Session::new(&model, &mut memory, options).map_err(|error| failed(error.to_string()))?;
+    let mut session = Session::new(model, &mut memory, options).map_err(|error| failed(error.to_string()))?;
     let begin = model.tokenizer().and_then(|tokenizer| tokenizer.bos());
     let begin = begin.ok_or_else(|| failed("the tokenizer has no token that begins a text".to_owned()))?;
     session.feed(&[begin]).map_err(|error| failed(error.to_string()))?;
@@ -68,7 +95,7 @@ pub fn sample(model: &Path, seed: u64) -> Result<String, TrainError> {
         Sampler::new(SamplerOptions::default(), seed).map_err(|error| failed(error.to_string()))?;
     let mut generate = session.generate(&mut sampler);
     let mut text = String::new();
-    for generated in generate.by_ref().take(SAMPLE_TOKENS) {
+    for generated in generate.by_ref().take(tokens) {
         text.push_str(&generated.to_string());
     }
     text.push_str(&generate.flush().to_string());

@@ -10,6 +10,7 @@
 //!                       optimizer.safetensors and trainer.json (for resuming)
 //!   metrics.jsonl       a line a step, and a line a look at the held-out text
 //!   loss.svg            the same as a picture
+//!   sample-001000.txt   what the model wrote, if samples were asked for
 //!   model.smidgen       the model file, at the end
 //! ```
 
@@ -132,6 +133,11 @@ impl RunFolder {
     /// `loss.svg`.
     pub fn plot(&self) -> PathBuf {
         self.path.join("loss.svg")
+    }
+
+    /// The text that the model wrote after `step` steps.
+    pub fn sample(&self, step: u64) -> PathBuf {
+        self.path.join(format!("sample-{step:06}.txt"))
     }
 
     /// `model.smidgen`.

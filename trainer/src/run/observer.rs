@@ -43,6 +43,13 @@ pub enum Event<'a> {
         /// Where it is.
         path: &'a Path,
     },
+    /// The model wrote a text.
+    Sample {
+        /// Steps done.
+        step: u64,
+        /// What it wrote.
+        text: &'a str,
+    },
     /// Something odd that does not keep the run from going on.
     Warning(&'a str),
     /// Training is over; the model file is being written.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{Length, RunConfig};
+use super::config::{Length, RunConfig, ScheduleChoice};
 use crate::schedule::Schedule;
 
 /// Looks at the held-out text in a whole run, unless the user says otherwise.
@@ -27,6 +27,11 @@ pub struct Plan {
     pub eval_every: u64,
     /// Steps between two checkpoints.
     pub save_every: u64,
+    /// The steps at the end in which the learning rate falls, if it is not falling all the time.
+    pub cooldown: u64,
+    /// The first step (counted from 0) that sees rounded weights and activations; none in a run
+    /// without.
+    pub qat_from: Option<u64>,
 }
 
 impl Plan {
@@ -34,8 +39,15 @@ impl Plan {
     pub fn new(config: &RunConfig, total_steps: u64) -> Self {
         let training = &config.training;
         let or = |given: u64, otherwise: u64| if given > 0 { given } else { otherwise };
-        let eval_every = or(training.eval_every, total_steps.div_ceil(LOOKS).max(1));
+        // A look goes forward only: a third of what a step costs for as many tokens. All looks
+        // together should take no more than about a tenth of the run.
+        let look = u64::from(training.eval_tokens) / (3 * config.tokens_per_step().max(1));
+        let eval_every =
+            or(training.eval_every, total_steps.div_ceil(LOOKS).max(look * 10).min(total_steps).max(1));
+        let part = |part: f64| ((total_steps as f64 * part).round() as u64).min(total_steps);
         Self {
+            cooldown: part(training.cooldown),
+            qat_from: training.qat.map(|_| total_steps - part(training.qat_part)),
             total_steps,
             warmup: training.warmup.min(total_steps / 10),
             eval_every,
@@ -64,7 +76,12 @@ pub fn schedule(config: &RunConfig, plan: Option<&Plan>) -> Schedule {
         None => Schedule::constant(peak, training.warmup),
         Some(plan) => {
             let min = (training.lr * training.final_lr) as f32;
-            Schedule::cosine(peak, min, plan.warmup, plan.total_steps)
+            match training.schedule {
+                ScheduleChoice::Cosine => Schedule::cosine(peak, min, plan.warmup, plan.total_steps),
+                ScheduleChoice::Wsd => {
+                    Schedule::stable_decay(peak, min, plan.warmup, plan.total_steps, plan.cooldown)
+                }
+            }
         }
     }
 }
@@ -111,7 +128,22 @@ mod tests {
         let mut config = RunConfig::default();
         config.training.length = Length::Steps(1000);
         let plan = Plan::known(&config, 0).unwrap();
-        assert_eq!(plan, Plan { total_steps: 1000, warmup: 100, eval_every: 100, save_every: 100 });
+        let same = Plan {
+            total_steps: 1000,
+            warmup: 100,
+            eval_every: 100,
+            save_every: 100,
+            cooldown: 300,
+            qat_from: None,
+        };
+        assert_eq!(plan, same);
+        config.training.qat = Some(crate::run::config::Quant::Q8);
+        assert_eq!(Plan::known(&config, 0).unwrap().qat_from, Some(850));
+        config.training.qat = None;
+        // Short runs of small batches do not spend their time looking.
+        config.training.length = Length::Steps(20);
+        assert_eq!(Plan::known(&config, 0).unwrap().eval_every, 20);
+        config.training.length = Length::Steps(1000);
         config.training.eval_every = 7;
         assert_eq!(Plan::known(&config, 0).unwrap().save_every, 7);
         config.training.length = Length::Epochs(2.5);

@@ -6,10 +6,11 @@ use smidgen_converter::tokenizer::huggingface;
 use smidgen_runtime::tokenizer::{CachedEncoder, OwnedTokenizer, PreTokenizer, Special, TokenizerSpec};
 
 use super::checkpoint::share;
-use super::config::{DataConfig, TokenizerChoice};
+use super::config::{RunConfig, TokenizerChoice};
 use super::error::TrainError;
 use super::folder::RunFolder;
 use super::observer::{Event, Observer};
+use super::start;
 use crate::bpe::{BpeTrainer, char_level};
 use crate::data::parts::{for_parts, next_batch};
 use crate::data::source::SEPARATOR;
@@ -31,8 +32,7 @@ pub(super) struct Prepared {
 /// Opens what an earlier process has prepared in the folder, or makes it.
 pub(super) fn prepare(
     folder: &RunFolder,
-    config: &DataConfig,
-    (seed, context): (u64, u32),
+    config: &RunConfig,
     pool: &Pool,
     stop: &AtomicBool,
     observer: &mut dyn Observer,
@@ -41,16 +41,19 @@ pub(super) fn prepare(
         let tokenizer = huggingface::read_directory(folder.path()).map_err(smidgen_converter::Error::from)?;
         return Ok(Prepared { tokenizer, tokens: TokenFiles::open(&folder.tokens())? });
     }
-    let corpus = config.corpus(seed)?;
-    let tokenizer = match config.tokenizer {
-        TokenizerChoice::Bpe => learn_bpe(&corpus, config.vocab_size, pool, stop, observer),
-        TokenizerChoice::Char => learn_characters(&corpus, stop, observer),
-    }?;
+    let corpus = config.data.corpus(config.training.seed)?;
+    let given = config.from.as_deref().map(start::open).transpose()?.and_then(|from| from.tokenizer);
+    let tokenizer = match (given, config.data.tokenizer) {
+        (Some(tokenizer), _) => tokenizer,
+        (None, TokenizerChoice::Bpe) => learn_bpe(&corpus, config.data.vocab_size, pool, stop, observer)?,
+        (None, TokenizerChoice::Char) => learn_characters(&corpus, stop, observer)?,
+    };
     huggingface::write_directory(&tokenizer, folder.path()).map_err(smidgen_converter::Error::from)?;
     share(folder.path(), &folder.config())?;
     let owned = OwnedTokenizer::build(&tokenizer).map_err(tokenizer_error)?;
     let view = owned.tokenizer();
-    let end_of_text = *tokenizer.end_tokens.first().ok_or_else(|| tokenizer_error("no end of text"))?;
+    let end_of_text = tokenizer.end_tokens.first().copied().or(tokenizer.bos);
+    let end_of_text = end_of_text.ok_or_else(|| tokenizer_error("it has no token that ends a text"))?;
     let encoding = Encoding {
         vocab_size: view.n_tokens(),
         end_of_text,
@@ -62,7 +65,7 @@ pub(super) fn prepare(
         },
     };
     let mut progress = |done, total| observer.notice(Event::Tokenizing { done, total });
-    let context = context as usize;
+    let context = config.model.context as usize;
     let tokens = TokenFiles::build(&corpus, &encoding, &folder.tokens(), context, pool, stop, &mut progress)?;
     Ok(Prepared { tokenizer, tokens })
 }

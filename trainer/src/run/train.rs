@@ -1,5 +1,6 @@
 //! The training loop.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -9,17 +10,22 @@ use smidgen_runtime::tokenizer::TokenizerSpec;
 use super::checkpoint::{self, Best, STATE_VERSION, State};
 use super::config::{Length, RunConfig};
 use super::error::TrainError;
+use super::finish;
 use super::folder::RunFolder;
 use super::metrics::{MetricsFile, Row, StepRow, ValidationRow};
 use super::observer::{Event, Observer, Summary};
+use super::optimizer::Optimizer;
 use super::plan::{Calibration, Plan, schedule};
 use super::prepare::{Prepared, prepare};
+use super::start;
 use super::watch::{Speed, Spikes};
-use crate::data::files::write_json;
+use super::weights;
+use crate::data::files::{write_file, write_json};
 use crate::data::{Batches, DataError, TokenFiles, ValidationWindows};
-use crate::model::{Model, ModelOptions, Workspace, forward_backward, forward_loss};
-use crate::optimizer::{AdamW, AdamWOptions};
+use crate::model::{Model, Regime, Workspace, forward_backward, forward_loss};
 use crate::parallel::Pool;
+use crate::qat::FakeQuant;
+use crate::rng::Rng;
 
 /// Rows that `metrics.jsonl` has of a long run, about.
 const LOGGED_STEPS: u64 = 20_000;
@@ -66,13 +72,14 @@ impl Run {
     /// use; then nothing is left behind.
     pub fn create(config: RunConfig, out: Option<&Path>) -> Result<Self, TrainError> {
         let mut config = config;
+        start::complete(&mut config)?;
         config.validate()?;
         config.data.corpus(config.training.seed)?;
         // A run must find its text again when it is resumed from elsewhere.
         for path in &mut config.data.paths {
             *path = std::path::absolute(&*path).map_err(TrainError::io("find", path))?;
         }
-        Model::new(config.model.with_vocab(config.data.vocab_size)?, ModelOptions::default())?;
+        Model::new(config.model.with_vocab(config.data.vocab_size)?, config.model.options())?;
         let folder = match out {
             Some(out) => RunFolder::create(out)?,
             None => RunFolder::create_numbered(Path::new("runs"), &config.data.name())?,
@@ -135,8 +142,7 @@ impl Run {
         stop: &AtomicBool,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
-        let basis = (self.config.training.seed, self.config.model.context);
-        let prepared = prepare(&self.folder, &self.config.data, basis, pool, stop, observer)?;
+        let prepared = prepare(&self.folder, &self.config, pool, stop, observer)?;
         let mut trainer = Trainer::new(self, &prepared, pool)?;
         if let Some(from) = &self.from {
             trainer.load(from)?;
@@ -157,7 +163,9 @@ struct Trainer<'a> {
     windows: ValidationWindows<'a>,
     model: Model,
     workspace: Workspace,
-    optimizer: AdamW,
+    optimizer: Optimizer,
+    /// The rounded weights, in a run that is trained for them.
+    rounded: Option<FakeQuant>,
     state: State,
     inputs: Vec<u32>,
     targets: Vec<u32>,
@@ -171,16 +179,16 @@ impl<'a> Trainer<'a> {
     fn new(run: &'a Run, prepared: &'a Prepared, pool: &'a Pool) -> Result<Self, TrainError> {
         let Prepared { tokenizer, tokens } = prepared;
         let (config, training) = (&run.config, &run.config.training);
-        let shape = config.model.with_vocab(tokenizer.tokens.len() as u32)?;
-        let mut model = Model::new(shape, ModelOptions::default())?;
-        model.init(training.seed);
-        let (batch, context) = (training.batch as usize, config.model.context as usize);
-        let options = AdamWOptions {
-            beta_1: training.beta1 as f32,
-            beta_2: training.beta2 as f32,
-            weight_decay: training.weight_decay as f32,
-            ..AdamWOptions::default()
+        // A checkpoint's embedding may have more rows than its tokenizer has tokens.
+        let vocab_size = match config.from {
+            Some(_) => config.data.vocab_size,
+            None => tokenizer.tokens.len() as u32,
         };
+        let mut model = Model::new(config.model.with_vocab(vocab_size)?, config.model.options())?;
+        if run.from.is_none() {
+            start::weights(&mut model, config)?;
+        }
+        let (batch, context) = (training.batch as usize, config.model.context as usize);
         let state = State {
             version: STATE_VERSION,
             step: 0,
@@ -206,7 +214,10 @@ impl<'a> Trainer<'a> {
                 training.eval_tokens as usize,
             )?,
             workspace: Workspace::new(&model, batch, context)?,
-            optimizer: AdamW::new(&model.layout, options),
+            optimizer: Optimizer::new(&model.layout, training),
+            rounded: training.qat.map(|qat| {
+                FakeQuant::new(model.params.len(), weights::quantized_matrices(&model, qat.into()))
+            }),
             model,
             state,
             inputs: vec![0; batch * context],
@@ -223,8 +234,8 @@ impl<'a> Trainer<'a> {
             let (found, expected) = (self.state.data_fingerprint.clone(), state.data_fingerprint);
             return Err(TrainError::DataChanged { found, expected });
         }
-        checkpoint::read(folder, &mut self.model, &mut self.optimizer)?;
-        self.optimizer.step = state.step;
+        checkpoint::read(folder, &mut self.model, &mut self.optimizer.adamw)?;
+        self.optimizer.adamw.step = state.step;
         self.saved = Some(state.step);
         self.begun.1 = state.seconds;
         self.state = state;
@@ -281,7 +292,9 @@ impl<'a> Trainer<'a> {
         if let Some(plan) = self.state.plan {
             observer.notice(Event::Planned(plan));
         }
-        let (mut spikes, mut speed) = (Spikes::default(), Speed::new(self.config.tokens_per_step()));
+        let mut speed = Speed::new(self.config.tokens_per_step());
+        let mut spikes = Spikes::new("loss", "a smaller --lr");
+        let mut norms = Spikes::new("gradient's norm", "a smaller --lr or --grad-clip");
         let mut last_save = self.seconds();
         while self.state.plan.is_none_or(|plan| self.state.step < plan.total_steps) {
             if stop.load(Ordering::Relaxed) {
@@ -292,8 +305,10 @@ impl<'a> Trainer<'a> {
             let mut row = self.step()?;
             row.tokens_per_second = speed.add(begin.elapsed());
             observer.notice(Event::Step(&row));
-            if let Some(warning) = spikes.add(row.step, row.loss) {
-                observer.notice(Event::Warning(&warning));
+            for warning in [spikes.add(row.step, row.loss), norms.add(row.step, row.grad_norm)] {
+                if let Some(warning) = warning {
+                    observer.notice(Event::Warning(&warning));
+                }
             }
             let every = self.state.plan.map_or(1, |plan| plan.total_steps.div_ceil(LOGGED_STEPS));
             if row.step.is_multiple_of(every) {
@@ -327,25 +342,34 @@ impl<'a> Trainer<'a> {
 
     /// One optimizer step.
     fn step(&mut self) -> Result<StepRow, TrainError> {
-        let training = &self.config.training;
+        let training = &self.run.config.training;
         let step = self.state.step;
         let lr = schedule(self.config, self.state.plan.as_ref()).learning_rate(step);
         let parts = u64::from(training.accumulate);
+        let rounds = self.rounds_since().is_some();
         self.workspace.zero_grads();
+        self.round();
         let mut loss = 0.0;
         for part in 0..parts {
             self.batches.fill(step * parts + part, &mut self.inputs, &mut self.targets);
             let (inputs, targets) = (&self.inputs, &self.targets);
             let (model, workspace) = (&self.model, &mut self.workspace);
+            workspace.regime = Regime {
+                round_activations: rounds,
+                dropout: training.dropout as f32,
+                dropout_seed: Rng::at(training.seed ^ 0x6472_6f70_6f75_7421, step * parts + part).next_u64(),
+                z_loss: training.z_loss as f32,
+            };
             let scale = 1.0 / parts as f32;
             loss += forward_backward(model, workspace, self.pool, inputs, targets, scale) * scale;
         }
+        self.round_back();
         if !loss.is_finite() {
             return Err(self.not_finite("loss", loss));
         }
         let max_norm = (training.grad_clip > 0.0).then_some(training.grad_clip as f32);
         let grads = self.workspace.grads();
-        let grad_norm = self.optimizer.update(self.pool, &mut self.model.params, grads, lr, max_norm);
+        let grad_norm = self.optimizer.update(self.pool, &mut self.model, grads, lr, max_norm);
         if !grad_norm.is_finite() {
             return Err(self.not_finite("gradient's norm", grad_norm));
         }
@@ -363,6 +387,30 @@ impl<'a> Trainer<'a> {
         })
     }
 
+    /// The step from which on weights and activations are rounded, if it has come.
+    fn rounds_since(&self) -> Option<u64> {
+        let from = self.state.plan.and_then(|plan| plan.qat_from);
+        from.filter(|&from| self.state.step >= from)
+    }
+
+    /// From here to [`Self::round_back`] the model has the weights of the model file, if it is
+    /// time for that.
+    fn round(&mut self) {
+        if self.rounds_since().is_some()
+            && let Some(rounded) = &mut self.rounded
+        {
+            rounded.swap_in(self.pool, &mut self.model.params);
+        }
+    }
+
+    fn round_back(&mut self) {
+        if self.rounds_since().is_some()
+            && let Some(rounded) = &mut self.rounded
+        {
+            rounded.swap_back(&mut self.model.params);
+        }
+    }
+
     fn not_finite(&self, what: &'static str, value: f32) -> TrainError {
         let kept = match self.saved {
             Some(step) => format!("the checkpoint of step {step} is kept"),
@@ -373,6 +421,9 @@ impl<'a> Trainer<'a> {
 
     /// Tries the model on the held-out text.
     fn look(&mut self, metrics: &mut MetricsFile, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let rounds_since = self.rounds_since();
+        self.workspace.regime = Regime { round_activations: rounds_since.is_some(), ..Regime::default() };
+        self.round();
         let mut sum = 0.0;
         for index in 0..self.windows.n_batches() {
             self.windows.fill(index, &mut self.inputs, &mut self.targets);
@@ -380,12 +431,15 @@ impl<'a> Trainer<'a> {
             let loss = forward_loss(&self.model, &mut self.workspace, self.pool, inputs, targets);
             sum += f64::from(loss);
         }
+        self.round_back();
         let validation_loss = (sum / self.windows.n_batches() as f64) as f32;
         if !validation_loss.is_finite() {
             return Err(self.not_finite("loss on the held-out text", validation_loss));
         }
         let State { step, tokens, .. } = self.state;
-        let best = self.state.best.is_none_or(|best| validation_loss < best.validation_loss);
+        // A model that was never rounded is none that the model file could be made of.
+        let best = self.state.best.filter(|best| rounds_since.is_none_or(|from| best.step >= from));
+        let best = best.is_none_or(|best| validation_loss < best.validation_loss);
         // The untrained model is none to go back to.
         if best && step > 0 {
             self.state.best = Some(Best { step, validation_loss });
@@ -397,6 +451,16 @@ impl<'a> Trainer<'a> {
         metrics.add(&Row::Validation(row))?;
         metrics.flush()?;
         observer.notice(Event::Validation { row: &row, best });
+        let training = &self.config.training;
+        if training.sample_tokens > 0 && step > 0 {
+            let checkpoint = weights::to_checkpoint(&self.model, self.tokenizer, "sample");
+            let quant = self.config.quant.into();
+            let text = finish::sample_checkpoint(&checkpoint, quant, training.seed, training.sample_tokens)?;
+            let path = self.run.folder.sample(step);
+            write_file(&path, |file| file.write_all(text.as_bytes()))
+                .map_err(TrainError::io("write", &path))?;
+            observer.notice(Event::Sample { step, text: &text });
+        }
         Ok(())
     }
 
@@ -419,10 +483,13 @@ impl<'a> Trainer<'a> {
         }
         let name = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let path = folder.add_checkpoint(step, |part| {
-            checkpoint::write(part, &self.model, &self.optimizer, self.tokenizer, &name, &self.state)
+            checkpoint::write(part, &self.model, &self.optimizer.adamw, self.tokenizer, &name, &self.state)
         })?;
-        let keep = [Some(step), self.saved, self.state.best.map(|best| best.step)];
-        folder.remove_checkpoints_but(&keep.into_iter().flatten().collect::<Vec<_>>())?;
+        let newest = folder.checkpoints()?.into_iter().rev().map(|(step, _)| step);
+        // After going back to an older checkpoint there may be newer ones, of another history.
+        let newest = newest.filter(|&other| other <= step).take(self.config.training.keep as usize);
+        let keep: Vec<u64> = newest.chain(self.state.best.map(|best| best.step)).collect();
+        folder.remove_checkpoints_but(&keep)?;
         self.saved = Some(step);
         observer.notice(Event::Saved { step, path: &path });
         Ok(())

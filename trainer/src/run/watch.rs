@@ -32,9 +32,11 @@ impl Speed {
     }
 }
 
-/// Notices a loss far above the usual.
-#[derive(Clone, Debug, Default)]
+/// Notices a number far above the usual.
+#[derive(Clone, Debug)]
 pub(super) struct Spikes {
+    what: &'static str,
+    advice: &'static str,
     mean: f32,
     deviation: f32,
     seen: u64,
@@ -42,9 +44,14 @@ pub(super) struct Spikes {
 }
 
 impl Spikes {
-    /// Takes note of a loss; if it is a spike, says so.
-    pub(super) fn add(&mut self, step: u64, loss: f32) -> Option<String> {
-        let above = loss - self.mean;
+    /// For the number that is called so; `advice` is what to try against it.
+    pub(super) fn new(what: &'static str, advice: &'static str) -> Self {
+        Self { what, advice, mean: 0.0, deviation: 0.0, seen: 0, quiet_until: 0 }
+    }
+
+    /// Takes note of a value; if it is a spike, says so.
+    pub(super) fn add(&mut self, step: u64, value: f32) -> Option<String> {
+        let above = value - self.mean;
         // Noise is no spike, whatever its size: so it must also be many deviations.
         let is_spike =
             self.seen as f32 >= LOSS_MEMORY && above > (0.25 * self.mean).max(8.0 * self.deviation);
@@ -58,8 +65,8 @@ impl Spikes {
         }
         self.quiet_until = step + QUIET;
         Some(format!(
-            "step {step}: the loss jumped to {loss:.3}, it was {mean:.3} on average; if it stays up, try a \
-             smaller --lr"
+            "step {step}: the {} jumped to {value:.3}, it was {mean:.3} on average; if it stays up, try {}",
+            self.what, self.advice
         ))
     }
 }
@@ -81,14 +88,14 @@ mod tests {
 
     #[test]
     fn only_spikes_are_told_and_not_each_of_them() {
-        let mut spikes = Spikes::default();
+        let mut spikes = Spikes::new("loss", "less");
         let noise = |step: u64| ((step * 7919) % 101) as f32 / 250.0;
         for step in 1..500 {
             let loss = 6.0 / (step as f32).powf(0.2) + noise(step);
             assert_eq!(spikes.add(step, loss), None, "step {step}");
         }
         let warning = spikes.add(500, 4.5).unwrap();
-        assert!(warning.contains("step 500") && warning.contains("4.500"), "{warning}");
+        assert!(warning.contains("step 500: the loss jumped") && warning.contains("4.500"), "{warning}");
         assert_eq!(spikes.add(501, 4.5), None);
     }
 }

@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use smidgen_converter::{Checkpoint, TensorSource};
+use smidgen_converter::{Checkpoint, ConvertOptions, TensorSource};
 use smidgen_runtime::Architecture;
-use smidgen_runtime::format::{Role, RopeScaling};
+use smidgen_runtime::format::{DType, Need, Role, RopeScaling};
 use smidgen_runtime::tokenizer::TokenizerSpec;
 
 use super::error::TrainError;
 use crate::model::Model;
+use crate::qat::QuantizedMatrix;
 
 /// Where one tensor of a checkpoint lies in the arena: `[rows, cols]`, row-major.
 struct Slot {
@@ -95,6 +96,20 @@ fn gpt2_roles(name: &str) -> &'static [Role] {
     }
 }
 
+/// The matrices of a model with the types that a model file of type `dtype` has for them.
+pub(super) fn quantized_matrices(model: &Model, dtype: DType) -> Vec<QuantizedMatrix> {
+    let options = ConvertOptions::new(dtype);
+    let matrices = slots(model).into_iter().filter(|slot| !slot.role.is_vector());
+    matrices
+        .map(|Slot { layer, role, rows, cols, offset }| QuantizedMatrix {
+            offset,
+            rows,
+            cols,
+            dtype: options.type_of(role, layer),
+        })
+        .collect()
+}
+
 /// A copy of the model as a checkpoint.
 pub(super) fn to_checkpoint(model: &Model, tokenizer: &TokenizerSpec, name: &str) -> Checkpoint {
     let rope_theta = match model.config.architecture {
@@ -111,6 +126,23 @@ pub(super) fn to_checkpoint(model: &Model, tokenizer: &TokenizerSpec, name: &str
         checkpoint.tensors.insert((slot.layer, slot.role), tensor);
     }
     checkpoint
+}
+
+/// Sets all parameters of a new model to those of a checkpoint of the same shape, whose context
+/// may be longer; biases that it does not have are 0.
+pub(super) fn start_from(model: &mut Model, checkpoint: &Checkpoint) -> Result<(), TrainError> {
+    for slot in slots(model) {
+        let values = &mut model.params[slot.offset..slot.offset + slot.rows * slot.cols];
+        if slot.role.need(checkpoint.config.architecture) == Need::May
+            && slot.role != Role::Head
+            && !checkpoint.has(slot.role)
+        {
+            values.fill(0.0);
+        } else {
+            checkpoint.tensor(slot.layer, slot.role)?.read_rows(0..slot.rows, values);
+        }
+    }
+    Ok(())
 }
 
 /// Sets all parameters of `model` to those of a checkpoint of the same dimensions.

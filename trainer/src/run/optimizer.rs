@@ -1,0 +1,52 @@
+//! The optimizers of a run behind one name, with one state: a mean of gradients and a mean of
+//! their squares for every parameter (the second is zero where Muon does not need it).
+
+use super::config::{OptimizerChoice, TrainingConfig};
+use crate::model::{Model, ParamLayout};
+use crate::muon::{Muon, MuonOptions};
+use crate::optimizer::{AdamW, AdamWOptions, clip_factor};
+use crate::parallel::Pool;
+
+/// AdamW, and Muon where it was asked for.
+pub(super) struct Optimizer {
+    pub(super) adamw: AdamW,
+    muon: Option<Muon>,
+}
+
+impl Optimizer {
+    pub(super) fn new(layout: &ParamLayout, training: &TrainingConfig) -> Self {
+        let weight_decay = training.weight_decay as f32;
+        let options = AdamWOptions {
+            beta_1: training.beta1 as f32,
+            beta_2: training.beta2 as f32,
+            weight_decay,
+            ..AdamWOptions::default()
+        };
+        match training.optimizer {
+            OptimizerChoice::AdamW => Self { adamw: AdamW::new(layout, options), muon: None },
+            OptimizerChoice::Muon => Self {
+                adamw: AdamW::for_params(layout, options, |param| !Muon::takes(param)),
+                muon: Some(Muon::new(layout, MuonOptions { weight_decay, ..MuonOptions::default() })),
+            },
+        }
+    }
+
+    /// One step; see [`AdamW::update`].
+    pub(super) fn update(
+        &mut self,
+        pool: &Pool,
+        model: &mut Model,
+        grads: &[f32],
+        lr: f32,
+        max_norm: Option<f32>,
+    ) -> f32 {
+        let norm = self.adamw.update(pool, &mut model.params, grads, lr, max_norm);
+        if let Some(muon) = &self.muon
+            && norm.is_finite()
+        {
+            let factor = max_norm.map_or(1.0, |max| clip_factor(norm, max));
+            muon.update(pool, &mut model.params, grads, &mut self.adamw.m, lr, factor);
+        }
+        norm
+    }
+}
