@@ -152,7 +152,7 @@ pub(crate) fn byte_tokenizer() -> smidgen_runtime::tokenizer::TokenizerSpec {
         bos: Some(257),
         unknown: None,
         end_tokens: vec![257],
-        added: vec![Added { id: 257, lstrip: false, rstrip: false }],
+        added: vec![Added::new(257)],
     }
 }
 

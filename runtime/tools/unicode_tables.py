@@ -1,24 +1,29 @@
 #!/usr/bin/env python3
-"""Writes runtime/src/tokenizer/unicode_tables.rs: the Unicode properties that tokenizers need.
+"""Writes the Unicode tables of runtime/src/tokenizer: unicode_tables.rs and normalize/tables.rs.
 
-Run with a Python whose `unicodedata2` has the wanted version (pip install 'unicodedata2>=17,<18'):
+Needs Unicode 16.0 and the reference whose ids are to be met:
+    pip install 'unicodedata2>=16,<17' 'tokenizers==0.23.3'
     python3 runtime/tools/unicode_tables.py
-Without `unicodedata2` the interpreter's own, usually older, tables would be used, so it is required.
+
+The reference's parts know different versions of Unicode: its patterns 16.0, its NFC an older one,
+its BERT parts one older still. A model was trained with what they do, so where they are older, they
+are asked, a character at a time, and the tables say what they do.
 """
 
 import pathlib
 import sys
 
 import unicodedata2 as unicodedata
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
-OUT = pathlib.Path(__file__).resolve().parent.parent / "src" / "tokenizer" / "unicode_tables.rs"
-LAST = 0x110000
+SRC = pathlib.Path(__file__).resolve().parent.parent / "src" / "tokenizer"
+CODES = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
 
 
 def ranges(wanted):
     """[first, last] runs of the code points that satisfy `wanted`."""
     runs = []
-    for code in range(LAST):
+    for code in CODES:
         if not wanted(code):
             continue
         if runs and runs[-1][1] == code - 1:
@@ -42,68 +47,136 @@ def by_plane(runs):
     return planes
 
 
-def rust(name, doc, planes):
-    lines = [f"/// {doc}", f"pub(super) static {name}: [&[[u16; 2]]; {len(planes)}] = ["]
+def rows(cells, indent):
+    lines, row = [], indent[:-1]
+    for cell in cells:
+        if len(row) + len(cell) > 108:
+            lines.append(row)
+            row = indent[:-1]
+        row += f" {cell},"
+    return lines + [row] if cells else lines
+
+
+def range_table(name, doc, wanted):
+    planes = by_plane(ranges(wanted))
+    lines = [f"/// {doc}: [first, last] by plane.", f"pub(super) static {name}: [&[[u16; 2]]; {len(planes)}] = ["]
     for plane in planes:
-        lines.append("    &[")
-        row = "       "
-        for first, last in plane:
-            cell = f" [0x{first:x}, 0x{last:x}],"
-            if len(row) + len(cell) > 110:
-                lines.append(row)
-                row = "       "
-            row += cell
-        lines += [row, "    ],"]
-    lines.append("];")
-    return "\n".join(lines)
+        lines += ["    &["] + rows([f"[0x{a:x}, 0x{b:x}]" for a, b in plane], " " * 8) + ["    ],"]
+    return "\n".join(lines + ["];", ""])
+
+
+def flat_table(name, doc, kind, cells):
+    lines = [f"/// {doc}", f"pub(super) static {name}: [{kind}; {len(cells)}] = ["]
+    return "\n".join(lines + rows(cells, " " * 4) + ["];", ""])
 
 
 def category(code):
     return unicodedata.category(chr(code))
 
 
-def composed_second():
-    """Characters that NFC may join to the one before them, including Hangul's vowels and tails."""
-    seconds = set(range(0x1161, 0x1176)) | set(range(0x11A8, 0x11C3))
-    for code in range(LAST):
-        parts = unicodedata.decomposition(chr(code)).split()
-        if len(parts) == 2 and not parts[0].startswith("<"):
-            seconds.add(int(parts[1], 16))
-    return seconds
+# ---------------------------------------------------------------- what the reference does
+
+NFD, NFC = normalizers.NFD(), normalizers.NFC()
+
+
+def reference_class(code):
+    """The canonical combining class as the reference knows it: a newer mark is a letter to it."""
+    found = unicodedata.combining(chr(code))
+    if found:
+        # A mark of class 1 comes before one that is higher, and one of class 240 after any other.
+        first = NFD.normalize_str("a" + chr(code) + "\u0334") == "a\u0334" + chr(code)
+        last = NFD.normalize_str("a\u0345" + chr(code)) == "a" + chr(code) + "\u0345"
+        if not (first or last):
+            return 0
+    return found
+
+
+def decompositions():
+    """{code: its canonical decomposition's first step, one or two codes} without Hangul."""
+    found = {}
+    for code in CODES:
+        if 0xAC00 <= code < 0xD7A4 or NFD.normalize_str(chr(code)) == chr(code):
+            continue
+        found[code] = [int(part, 16) for part in unicodedata.decomposition(chr(code)).split()]
+        assert len(found[code]) in (1, 2), hex(code)
+    return found
+
+
+def bert(**options):
+    every = dict(clean_text=False, handle_chinese_chars=False, strip_accents=False, lowercase=False)
+    normalizer = normalizers.BertNormalizer(**{**every, **options})
+    return lambda code: normalizer.normalize_str("a" + chr(code) + "a")
+
+
+def is_word():
+    """What `\\w` is to a token that is matched as a whole word only."""
+    tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.add_tokens([AddedToken("zz", single_word=True, normalized=False)])
+    return lambda code: "zz" not in tokenizer.encode(chr(code) + "zz").tokens
+
+
+def head(what):
+    return f"//! Generated by runtime/tools/unicode_tables.py{what}; not edited by hand.\n"
+
+
+def class_tables(active):
+    word = is_word()
+    return "\n".join([
+        head(f" from Unicode {unicodedata.unidata_version}"),
+        "/// The Unicode version of the classes that patterns ask for.",
+        f'pub const UNICODE_VERSION: &str = "{unicodedata.unidata_version}";\n',
+        range_table("LETTERS", "General category L*", lambda code: category(code)[0] == "L"),
+        range_table("NUMBERS", "General category N*", lambda code: category(code)[0] == "N"),
+        '#[cfg(feature = "unicode")]\n'
+        + range_table("WORD", "What is no letter but part of a word", lambda code: category(code)[0] != "L" and word(code)),
+        range_table("NFC_ACTIVE", "Characters that NFC may change, move or join to the one before", active),
+    ])
+
+
+def normalization_tables(parts, classes):
+    pairs = {code: pair for code, pair in parts.items() if len(pair) == 2}
+    small = sorted((code, *pair) for code, pair in pairs.items() if max(code, *pair) < 0x10000)
+    large = sorted((code, *pair) for code, pair in pairs.items() if max(code, *pair) >= 0x10000)
+    single = sorted((code, part[0]) for code, part in parts.items() if len(part) == 1)
+    composes = lambda entry: NFC.normalize_str(chr(entry[1]) + chr(entry[2])) == chr(entry[0])
+    order = sorted((entry[1:], at) for at, entry in enumerate(small) if composes(entry))
+    runs = []
+    for code in sorted(classes):
+        if runs and runs[-1][1] == code - 1 and runs[-1][2] == classes[code]:
+            runs[-1][1] = code
+        else:
+            runs.append([code, code, classes[code]])
+    clean, strip, punct = bert(clean_text=True), bert(strip_accents=True), pre_tokenizers.BertPreTokenizer()
+    is_punct = lambda code: len(punct.pre_tokenize_str("a" + chr(code) + "a")) == 3
+    # Marks that decompose into marks go by their parts.
+    stripped = lambda code: code not in parts and strip(code) == "aa"
+    cells = lambda entries: ["[" + ", ".join(f"0x{number:x}" for number in entry) + "]" for entry in entries]
+    return "\n".join([
+        head(" from what Hugging Face's tokenizers 0.23.3 do"),
+        flat_table("PAIRS", "Characters of plane 0 that decompose into two: [character, first, second].", "[u16; 3]", cells(small)),
+        flat_table("COMPOSED", "Entries of `PAIRS` whose parts compose again, in order of the parts.", "u16", [str(at) for _, at in order]),
+        flat_table("LARGE_PAIRS", "Pairs beyond plane 0, with 1 last where the parts compose again.", "[u32; 4]", cells([(*entry, int(composes(entry))) for entry in large])),
+        flat_table("SINGLES", "Characters that decompose into one other: [character, other].", "[u32; 2]", cells(single)),
+        flat_table("CLASSES", "Canonical combining classes that are not 0: [first, last, class].", "[u32; 3]", cells(runs)),
+        range_table("BERT_REMOVED", "Characters that BERT's clean-up drops", lambda code: clean(code) == "aa"),
+        range_table("BERT_ACCENTS", "Marks that BERT's accent stripping drops", stripped),
+        range_table("BERT_PUNCTUATION", "Characters that stand alone in BERT's words", is_punct),
+    ])
 
 
 def main():
-    seconds = composed_second()
+    parts = decompositions()
+    classes = {code: number for code in CODES if (number := reference_class(code))}
+    seconds = set(range(0x1161, 0x1176)) | set(range(0x11A8, 0x11C3))
+    seconds |= {pair[1] for pair in parts.values() if len(pair) == 2}
 
-    def changes_under_nfc(code):
-        if 0xD800 <= code < 0xE000:
-            return False
-        char = chr(code)
-        return (
-            unicodedata.combining(char) != 0
-            or code in seconds
-            or unicodedata.normalize("NFC", char) != char
-        )
+    def active(code):
+        return code in classes or code in seconds or NFC.normalize_str(chr(code)) != chr(code)
 
-    text = [
-        f"//! Generated by runtime/tools/unicode_tables.py from Unicode {unicodedata.unidata_version}; not edited by hand.",
-        "",
-        "/// The Unicode version that every table here comes from.",
-        f'pub const UNICODE_VERSION: &str = "{unicodedata.unidata_version}";',
-        "",
-        rust("LETTERS", "General category L*: [first, last] by plane.", by_plane(ranges(lambda c: category(c)[0] == "L"))),
-        "",
-        rust("NUMBERS", "General category N*: [first, last] by plane.", by_plane(ranges(lambda c: category(c)[0] == "N"))),
-        "",
-        rust(
-            "NFC_ACTIVE",
-            "Characters that NFC may change, move or join to the one before: [first, last] by plane.",
-            by_plane(ranges(changes_under_nfc)),
-        ),
-        "",
-    ]
-    OUT.write_text("\n".join(text), encoding="utf-8")
-    print(f"{OUT.name}: Unicode {unicodedata.unidata_version}", file=sys.stderr)
+    (SRC / "unicode_tables.rs").write_text(class_tables(active), encoding="utf-8")
+    (SRC / "normalize").mkdir(exist_ok=True)
+    (SRC / "normalize" / "tables.rs").write_text(normalization_tables(parts, classes), encoding="utf-8")
+    print(f"Unicode {unicodedata.unidata_version}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ pub(super) fn read(file: &File) -> Result<Option<(TokenizerSpec, Vec<String>)>, 
                 use TokenType::{Control, Unknown, UserDefined};
                 matches!(token.token_type, Control | Unknown | UserDefined) && !token.bytes.is_empty()
             })
-            .map(|(id, _)| Added { id, lstrip: false, rstrip: false })
+            .map(|(id, _)| Added::new(id))
             .collect(),
         tokens,
     };

@@ -53,7 +53,7 @@ pub fn parse(bytes: &[u8], path: &Path, vocab_size: usize) -> Result<TokenizerSp
         let reason = format!("{vocab_size} tokens have no room for 3 special ones and 256 bytes");
         return Err(TokenizerFileError::field(path, "vocab_size", reason));
     }
-    let added = |id: usize| Added { id: id as u32, lstrip: false, rstrip: false };
+    let added = |id: usize| Added::new(id as u32);
     let spec = TokenizerSpec {
         kind: TokenizerKind::SentencePieceBpe,
         pre_tokenizer: PreTokenizer::None,

@@ -5,6 +5,8 @@
 //! best pair: lowest key first, leftmost among equals. That order is what GPT-2's, Hugging Face's
 //! and SentencePiece's queues come to.
 
+mod short;
+
 use super::view::Tokenizer;
 
 /// No pair begins here.
@@ -82,6 +84,9 @@ impl<'s> Symbols<'s> {
 
     /// Merges until no pair can be merged.
     pub(super) fn merge_all(&mut self, tokenizer: &Tokenizer<'_>) {
+        if self.len <= short::MAX {
+            return self.merge_short(tokenizer);
+        }
         self.start(tokenizer);
         let keys_are_ids = tokenizer.keys_are_ids();
         // Every merge makes one symbol of two.

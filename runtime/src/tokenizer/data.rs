@@ -34,6 +34,16 @@ pub enum PreTokenizer {
     Qwen2,
     /// BERT's: white space and punctuation.
     Bert,
+    /// GPT-4's as tiktoken has it: Llama 3's, but white space that ends the text is one.
+    Cl100k,
+    /// SentencePiece: a space prefix only before what does not begin with a space.
+    Metaspace,
+    /// The same, and no prefix behind an added token: only where the text begins.
+    MetaspaceFirst,
+    /// [`Metaspace`](Self::Metaspace), and no token goes on over a space: a cut before each.
+    MetaspaceWords,
+    /// [`MetaspaceFirst`](Self::MetaspaceFirst) with a cut before each space.
+    MetaspaceFirstWords,
 }
 
 /// What happens to text before it is cut.
@@ -46,6 +56,10 @@ pub enum Normalizer {
     Nfc,
     /// BERT uncased: clean, space CJK, strip accents, lower-case.
     BertUncased,
+    /// BERT cased: clean, space CJK.
+    BertCased,
+    /// BERT lower-cased with its accents: clean, space CJK, lower-case.
+    BertAccents,
 }
 
 /// A token's role, one byte a token in the file. The numbers are GGUF's and SentencePiece's.
@@ -115,14 +129,16 @@ pub struct TokenizerData<'a> {
     pub text: &'a [u8],
     /// Where each token's bytes begin in `text`: n + 1 numbers, u32 each.
     pub offsets: &'a [u8],
-    /// Ids that plain text can become, in order of their bytes: u16 each if n < 65536, else u32.
-    /// No two of them have the same bytes.
-    pub sorted: &'a [u8],
-    /// Which token is which single byte: 256 ids (u16 or u32 as in `sorted`), all ones for a byte
+    /// Ids that plain text can become: u16 each if n < 65535, else u32. No two of them have the same
+    /// bytes. In order of their bytes; or, if the last entry is all ones, a hash table (see
+    /// `docs/format.md`), whose holes are all ones.
+    pub index: &'a [u8],
+    /// Which token is which single byte: 256 ids (u16 or u32 as in `index`), all ones for a byte
     /// that no token is. For byte-level BPE the first symbols, for SentencePiece the byte fallback;
     /// empty if there is none.
     pub byte_tokens: &'a [u8],
-    /// One [`TokenType`] byte a token.
+    /// One [`TokenType`] byte a token, plus 128 where merging the token's own text makes that token,
+    /// so that a whole stretch of text that is the token need not be merged.
     pub types: &'a [u8],
     /// BPE by merges: the length of the left part that a token's merge joins, one byte a token;
     /// 0 for a token that no merge makes. Empty where `scores` decide.
@@ -135,7 +151,9 @@ pub struct TokenizerData<'a> {
     /// SentencePiece: f32 scores, one a token, the highest merged first; empty where merges decide.
     pub scores: &'a [u8],
     /// Special tokens that are matched in text before anything else, longest text first:
-    /// (id u32, flags u32) each. Flag 1 strips white space left of it, 2 right of it. User-defined
-    /// tokens are always matched, others (control tokens) only when the caller allows.
+    /// (id u32, flags u32) each. Flag 1 strips white space left of it, 2 right of it, 4 matches whole
+    /// words only, 8 matches normalized text, 16 is the token that ends a text encoded for the model
+    /// (BERT's `[SEP]`). User-defined tokens are always matched, others (control tokens) only when
+    /// the caller allows.
     pub added: &'a [u8],
 }

@@ -5,12 +5,78 @@ use core::fmt;
 use super::data::{TokenType, TokenizerKind};
 use super::view::Tokenizer;
 
+/// What closes a word in BERT's texts and takes no space before it.
+const CLOSING: [&str; 9] = [".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re"];
+
+impl Tokenizer<'_> {
+    /// Calls `each` with the text of all of `ids`, in parts, as Hugging Face's `decode` has it.
+    ///
+    /// A [`Decoder`] gives the same text as the ids come, but for one case: SentencePiece's byte
+    /// tokens in a row that are not all characters become U+FFFD each, also those that were
+    /// characters, which a stream has told already.
+    pub fn decode_each(&self, ids: &[u32], mut each: impl FnMut(&str)) {
+        let mut decoder = Decoder::new();
+        let mut rest = ids;
+        while let Some((&id, after)) = rest.split_first() {
+            let run = self.byte_run(rest);
+            let Some((tokens, after_run)) = rest.split_at_checked(run.tokens).filter(|_| run.bytes > 0)
+            else {
+                rest = after;
+                decoder.push(self, id).for_each_str(&mut each);
+                continue;
+            };
+            rest = after_run;
+            if run.valid {
+                tokens.iter().for_each(|&id| decoder.push(self, id).for_each_str(&mut each));
+            } else {
+                (0..run.bytes).for_each(|_| each("\u{fffd}"));
+                decoder.at_start = false;
+            }
+        }
+        decoder.finish().for_each_str(each);
+    }
+
+    /// The byte tokens that `ids` begin with; tokens without text do not end them.
+    fn byte_run(&self, ids: &[u32]) -> ByteRun {
+        let mut run = ByteRun { tokens: 0, bytes: 0, valid: true };
+        let mut decoder = Decoder { each_byte: false, ..Decoder::mid_text() };
+        let broken = |piece: Piece<'_>| {
+            let mut broken = piece.head.bytes == Head::REPLACEMENT.bytes && piece.head.times > 0;
+            piece.body.utf8_chunks().for_each(|chunk| broken |= !chunk.invalid().is_empty());
+            broken
+        };
+        for &id in ids {
+            match self.token_type(id) {
+                TokenType::Byte => {
+                    run.valid &= !broken(decoder.push_bytes(self.bytes(id)));
+                    run.bytes += 1;
+                }
+                TokenType::Normal | TokenType::UserDefined => break,
+                _ => {}
+            }
+            run.tokens += 1;
+        }
+        run.valid &= !broken(decoder.finish());
+        run
+    }
+}
+
+/// Byte tokens in a row.
+struct ByteRun {
+    /// How many ids, with those that have no text.
+    tokens: usize,
+    bytes: usize,
+    valid: bool,
+}
+
 /// Turns token ids into text as they come.
 ///
 /// A token may end in the middle of a UTF-8 character; its bytes are kept (three at most) until the
 /// next token completes them. Bytes that can no longer become a character are U+FFFD, one for each
 /// maximal part, as in `String::from_utf8_lossy`: however the ids are cut into calls, the text is
-/// that of all their bytes in one.
+/// that of all their bytes in one. (Of SentencePiece's byte tokens each becomes one U+FFFD.)
+///
+/// WordPiece's words come with a space before each but the first and what continues or closes one.
 #[derive(Clone, Copy, Debug)]
 pub struct Decoder {
     /// The beginning of a character.
@@ -18,6 +84,8 @@ pub struct Decoder {
     carry_len: u8,
     /// No text has come yet, and SentencePiece's space prefix may.
     at_start: bool,
+    /// Each byte of a broken character is one U+FFFD.
+    each_byte: bool,
 }
 
 impl Default for Decoder {
@@ -29,13 +97,13 @@ impl Default for Decoder {
 impl Decoder {
     /// A decoder of a whole text: the space that encoding put before it is dropped.
     pub const fn new() -> Self {
-        Self { carry: [0; 3], carry_len: 0, at_start: true }
+        Self { carry: [0; 3], carry_len: 0, at_start: true, each_byte: false }
     }
 
     /// A decoder of a text that goes on: a leading space is the text's own. For what a model
     /// generates behind a prompt.
     pub const fn mid_text() -> Self {
-        Self { carry: [0; 3], carry_len: 0, at_start: false }
+        Self { carry: [0; 3], carry_len: 0, at_start: false, each_byte: false }
     }
 
     /// The text that token `id` completes. Control, unknown and unused tokens, and ids that are not
@@ -45,20 +113,38 @@ impl Decoder {
             TokenType::Normal | TokenType::UserDefined | TokenType::Byte => tokenizer.bytes(id),
             TokenType::Control | TokenType::Unknown | TokenType::Unused => return Piece::EMPTY,
         };
+        if tokenizer.kind() == TokenizerKind::WordPiece {
+            return self.push_word(bytes);
+        }
         if self.at_start && !bytes.is_empty() {
             self.at_start = false;
             if tokenizer.data.add_space_prefix && tokenizer.kind() == TokenizerKind::SentencePieceBpe {
                 bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
             }
         }
+        self.each_byte = tokenizer.kind() == TokenizerKind::SentencePieceBpe;
         self.push_bytes(bytes)
+    }
+
+    fn push_word<'a>(&mut self, bytes: &'a [u8]) -> Piece<'a> {
+        let first = core::mem::replace(&mut self.at_start, false);
+        let closes = CLOSING.iter().any(|close| bytes.starts_with(close.as_bytes()));
+        match bytes.strip_prefix(b"##") {
+            Some(rest) if !first => Piece { head: Head::EMPTY, body: rest },
+            _ if first || closes => Piece { head: Head::EMPTY, body: bytes },
+            _ => Piece { head: Head::SPACE, body: bytes },
+        }
     }
 
     /// The end of the text: U+FFFD if it ends in the middle of a character.
     pub fn finish(&mut self) -> Piece<'static> {
-        let broken = self.carry_len > 0;
-        self.carry_len = 0;
-        Piece { head: if broken { Head::REPLACEMENT } else { Head::EMPTY }, body: &[] }
+        Piece { head: self.broken(), body: &[] }
+    }
+
+    /// What stands for the beginning of a character that will not go on.
+    fn broken(&mut self) -> Head {
+        let carried = core::mem::replace(&mut self.carry_len, 0);
+        Head { times: if self.each_byte { carried } else { carried.min(1) }, ..Head::REPLACEMENT }
     }
 
     fn push_bytes<'a>(&mut self, bytes: &'a [u8]) -> Piece<'a> {
@@ -92,7 +178,7 @@ impl Decoder {
             match core::str::from_utf8(joined.get(..joined_len).unwrap_or(&[])) {
                 Ok(_) => {
                     self.carry_len = 0;
-                    return (Head { bytes: joined, len: joined_len as u8 }, after);
+                    return (Head { bytes: joined, len: joined_len as u8, times: 1 }, after);
                 }
                 Err(error) if error.error_len().is_none() => {
                     if let Some(slot) = self.carry.get_mut(carried) {
@@ -102,10 +188,7 @@ impl Decoder {
                     rest = after;
                 }
                 // What was begun cannot go on so; this byte is looked at anew.
-                Err(_) => {
-                    self.carry_len = 0;
-                    return (Head::REPLACEMENT, rest);
-                }
+                Err(_) => return (self.broken(), rest),
             }
         }
         (Head::EMPTY, rest)
@@ -135,12 +218,15 @@ fn unfinished_tail(bytes: &[u8]) -> usize {
 struct Head {
     bytes: [u8; 4],
     len: u8,
+    /// How often it comes.
+    times: u8,
 }
 
 impl Head {
-    const EMPTY: Self = Self { bytes: [0; 4], len: 0 };
+    const EMPTY: Self = Self { bytes: [0; 4], len: 0, times: 0 };
     /// U+FFFD.
-    const REPLACEMENT: Self = Self { bytes: [0xef, 0xbf, 0xbd, 0], len: 3 };
+    const REPLACEMENT: Self = Self { bytes: [0xef, 0xbf, 0xbd, 0], len: 3, times: 1 };
+    const SPACE: Self = Self { bytes: [b' ', 0, 0, 0], len: 1, times: 1 };
 
     fn as_str(&self) -> &str {
         self.bytes
@@ -166,7 +252,7 @@ impl Piece<'_> {
 
     /// Whether there is no text.
     pub fn is_empty(&self) -> bool {
-        self.head.len == 0 && self.body.is_empty()
+        self.head.times == 0 && self.body.is_empty()
     }
 
     /// Calls `each` with the text's parts in order, U+FFFD for bytes that are no character.
@@ -183,7 +269,7 @@ impl Piece<'_> {
     /// # Errors
     /// What `each` returned.
     pub fn try_for_each_str<E>(&self, mut each: impl FnMut(&str) -> Result<(), E>) -> Result<(), E> {
-        if self.head.len > 0 {
+        for _ in 0..self.head.times {
             each(self.head.as_str())?;
         }
         for chunk in self.body.utf8_chunks() {

@@ -1,12 +1,13 @@
 //! Text to token ids.
 
+use super::added::{Part, Pass};
 use super::bpe::{Symbol, Symbols, scratch_words};
-use super::data::{Normalizer, PreTokenizer, TokenType, TokenizerKind};
+use super::data::{Normalizer, PreTokenizer, TokenizerKind};
 use super::error::EncodeError;
-use super::pretokenize::PreTokens;
-use super::sentencepiece::{SPACE_MARK, Words};
-use super::unicode::{first_nfc_active, is_space};
-use super::validate::{STRIP_LEFT, STRIP_RIGHT};
+#[cfg(feature = "unicode")]
+use super::normalize;
+use super::sentencepiece::{Cut, SPACE_MARK, Words};
+use super::unicode::first_nfc_active;
 use super::view::Tokenizer;
 
 /// What a special token's text, such as `<|endoftext|>`, means where it stands in a text.
@@ -28,7 +29,8 @@ impl<'a> Tokenizer<'a> {
     /// becomes the unknown token, or nothing where there is none (as in Hugging Face's tokenizers).
     ///
     /// `scratch` is working memory, [`scratch_words`] of the longest stretch without a cut: a word
-    /// with its spaces, mostly. Time is O(n log n) in the longest stretch and linear in the rest.
+    /// with its spaces, mostly. WordPiece needs 100 words, NFC besides the above two for each byte of
+    /// the words that are put into it. Time is O(n log n) in the longest stretch and linear in the rest.
     ///
     /// # Errors
     /// [`EncodeError`] if `out` or `scratch` is too small (with the size that would do), or if the
@@ -67,63 +69,187 @@ impl<'a> Tokenizer<'a> {
         if let Some(bos) = self.bos().filter(|_| add_bos) {
             each(bos);
         }
-        self.stretches(text, special, |stretch| match stretch {
-            Stretch::Token(id) => {
-                each(id);
-                Ok(())
+        self.stretches(text, special, scratch, |stretch, scratch| {
+            match stretch {
+                Stretch::Token(id) => each(id),
+                Stretch::Text { text, space_prefix } => {
+                    self.encode_stretch(text, space_prefix, scratch, &mut each)?;
+                }
             }
-            Stretch::Text { text, space_prefix } => {
-                self.encode_stretch(text, space_prefix, scratch, &mut each)
+            Ok(())
+        })
+    }
+
+    /// Cuts a text into stretches that are encoded one by one without changing the result. Each comes
+    /// with the scratch memory that cutting does not need.
+    pub(super) fn stretches(
+        &self,
+        text: &str,
+        special: Special,
+        scratch: &mut [u32],
+        mut each: impl FnMut(Stretch<'_>, &mut [u32]) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        let spaced = self.data.add_space_prefix && self.pre_tokenizer() == PreTokenizer::None;
+        let normalized = if spaced { Pass::Spaced } else { Pass::Normalized };
+        self.split_added(text, Pass::Raw, special, |part| match part {
+            Part::Token(id) => each(Stretch::Token(id), scratch),
+            Part::Text { text, first } => {
+                let begins = first;
+                self.split_added(text, normalized, special, |part| match part {
+                    Part::Token(id) => each(Stretch::Token(id), scratch),
+                    Part::Text { text, first } => {
+                        let at = Place { first, begins: begins && first };
+                        self.plain_stretches(text, at, scratch, &mut each)
+                    }
+                })
             }
         })
     }
 
-    /// Cuts a text into stretches that are encoded one by one without changing the result.
-    pub(super) fn stretches<'t>(
+    fn plain_stretches(
         &self,
-        text: &'t str,
-        special: Special,
-        mut each: impl FnMut(Stretch<'t>) -> Result<(), EncodeError>,
+        text: &str,
+        place: Place,
+        scratch: &mut [u32],
+        each: &mut impl FnMut(Stretch<'_>, &mut [u32]) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
-        if self.normalizer() == Normalizer::Nfc
-            && let Some(at) = first_nfc_active(text)
-        {
-            return Err(EncodeError::NeedsNfc { at });
-        }
-        let mut rest = text;
-        while let Some(found) = self.next_added(rest, special) {
-            let (before, after) = found.around(rest);
-            self.plain_stretches(before, &mut each)?;
-            each(Stretch::Token(found.id))?;
-            rest = after;
-        }
-        self.plain_stretches(rest, &mut each)
-    }
-
-    fn plain_stretches<'t>(
-        &self,
-        text: &'t str,
-        each: &mut impl FnMut(Stretch<'t>) -> Result<(), EncodeError>,
-    ) -> Result<(), EncodeError> {
-        match self.kind() {
-            TokenizerKind::SentencePieceBpe => {
-                let mut space_prefix = self.data.add_space_prefix;
-                for text in Words::new(text, self.cut_at_spaces) {
-                    each(Stretch::Text { text, space_prefix })?;
+        match (self.kind(), self.normalizer()) {
+            (TokenizerKind::SentencePieceBpe, _) => {
+                let mut space_prefix = self.has_space_prefix(text, place);
+                if text.is_empty() && space_prefix {
+                    return each(Stretch::Text { text, space_prefix }, scratch);
+                }
+                let cut = if self.cuts_every_space() {
+                    Cut::EverySpace
+                } else if self.cut_at_spaces {
+                    Cut::Words
+                } else {
+                    Cut::Nowhere
+                };
+                for text in Words::new(text, cut) {
+                    each(Stretch::Text { text, space_prefix }, scratch)?;
                     space_prefix = false;
                 }
+                Ok(())
             }
-            _ => {
-                let pre_tokens: PreTokens<'t> = PreTokenizer::split(self.pre_tokenizer(), text);
-                for text in pre_tokens {
-                    each(Stretch::Text { text, space_prefix: false })?;
-                }
-            }
+            (TokenizerKind::WordPiece, _) => self.words(text, scratch, each),
+            (_, Normalizer::Nfc) => self.nfc_stretches(text, scratch, each),
+            _ => self.pre_tokens(text, scratch, each),
+        }
+    }
+
+    fn pre_tokens(
+        &self,
+        text: &str,
+        scratch: &mut [u32],
+        each: &mut impl FnMut(Stretch<'_>, &mut [u32]) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        for text in PreTokenizer::split(self.pre_tokenizer(), text) {
+            each(Stretch::Text { text, space_prefix: false }, scratch)?;
         }
         Ok(())
     }
 
+    /// Text in NFC goes its way; of the rest, a few words at a time are put into NFC in `scratch`.
+    #[cfg(feature = "unicode")]
+    fn nfc_stretches(
+        &self,
+        text: &str,
+        scratch: &mut [u32],
+        each: &mut impl FnMut(Stretch<'_>, &mut [u32]) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        let mut rest = text;
+        while let Some(active) = first_nfc_active(rest) {
+            // No pattern goes on over a space behind a letter, and looks at nothing before it.
+            let cuts = self.pre_tokenizer() != PreTokenizer::None;
+            let (start, end) =
+                if cuts { (last_cut(rest, active), first_cut(rest, active)) } else { (0, rest.len()) };
+            self.pre_tokens(rest.get(..start).unwrap_or(""), scratch, each)?;
+            let piece = rest.get(start..end).unwrap_or("");
+            let (capacity, needed) = (scratch.len(), normalize::decomposed_len(piece));
+            let Some((words, scratch)) = scratch.split_at_mut_checked(needed) else {
+                return Err(EncodeError::ScratchTooSmall { needed, capacity });
+            };
+            let bytes = normalize::nfc(piece, words);
+            let larger = |error| match error {
+                EncodeError::ScratchTooSmall { needed: more, .. } => {
+                    EncodeError::ScratchTooSmall { needed: needed.saturating_add(more), capacity }
+                }
+                other => other,
+            };
+            self.pre_tokens(normalize::text_of(words, bytes), scratch, each).map_err(larger)?;
+            rest = rest.get(end..).unwrap_or("");
+        }
+        self.pre_tokens(rest, scratch, each)
+    }
+
+    #[cfg(not(feature = "unicode"))]
+    fn nfc_stretches(
+        &self,
+        text: &str,
+        scratch: &mut [u32],
+        each: &mut impl FnMut(Stretch<'_>, &mut [u32]) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        match first_nfc_active(text) {
+            Some(at) => Err(EncodeError::NeedsNfc { at }),
+            None => self.pre_tokens(text, scratch, each),
+        }
+    }
+
+    /// BERT's words, each normalized in `scratch`.
+    #[cfg(feature = "unicode")]
+    fn words(
+        &self,
+        text: &str,
+        scratch: &mut [u32],
+        each: &mut impl FnMut(Stretch<'_>, &mut [u32]) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        use normalize::bert::{MAX_WORD_CHARS, for_each_word};
+        let (capacity, needed) = (scratch.len(), MAX_WORD_CHARS);
+        let Some((words, scratch)) = scratch.split_at_mut_checked(needed) else {
+            return Err(EncodeError::ScratchTooSmall { needed, capacity });
+        };
+        for_each_word(text, self.normalizer(), words, |words, len| match (len, self.unknown()) {
+            (Some(len), _) => {
+                let bytes = normalize::to_utf8(words, len);
+                let text = normalize::text_of(words, bytes);
+                each(Stretch::Text { text, space_prefix: false }, scratch)
+            }
+            (None, Some(unknown)) => each(Stretch::Token(unknown), scratch),
+            (None, None) => Ok(()),
+        })
+    }
+
+    // Refused at load.
+    #[cfg(not(feature = "unicode"))]
+    fn words(
+        &self,
+        _: &str,
+        _: &mut [u32],
+        _: &mut impl FnMut(Stretch<'_>, &mut [u32]) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        Ok(())
+    }
+
+    /// Whether a space that is not the text's own comes before it.
+    fn has_space_prefix(&self, text: &str, place: Place) -> bool {
+        let begins_with_space = || text.starts_with([' ', SPACE_MARK]);
+        self.data.add_space_prefix
+            && match self.pre_tokenizer() {
+                PreTokenizer::Metaspace | PreTokenizer::MetaspaceWords => !begins_with_space(),
+                PreTokenizer::MetaspaceFirst | PreTokenizer::MetaspaceFirstWords => {
+                    place.begins && !begins_with_space()
+                }
+                _ => place.first,
+            }
+    }
+
+    fn cuts_every_space(&self) -> bool {
+        matches!(self.pre_tokenizer(), PreTokenizer::MetaspaceWords | PreTokenizer::MetaspaceFirstWords)
+    }
+
     /// Encodes one stretch by itself.
+    #[inline]
     pub(super) fn encode_stretch(
         &self,
         text: &str,
@@ -131,13 +257,30 @@ impl<'a> Tokenizer<'a> {
         scratch: &mut [u32],
         mut each: impl FnMut(u32),
     ) -> Result<(), EncodeError> {
-        if self.data.ignore_merges
-            && !space_prefix
-            && let Some(id) = self.find(text.as_bytes())
+        #[cfg(feature = "unicode")]
+        if self.kind() == TokenizerKind::WordPiece {
+            self.word_pieces(text, each);
+            return Ok(());
+        }
+        // Most words are one token.
+        let prefix: &[u8] = if space_prefix { b" " } else { b"" };
+        if let Some(id) = self.find_joined(prefix, text.as_bytes())
+            && self.is_whole(id)
         {
             each(id);
             return Ok(());
         }
+        self.merge_stretch(text, space_prefix, scratch, each)
+    }
+
+    /// Encodes one stretch by merging.
+    pub(super) fn merge_stretch(
+        &self,
+        text: &str,
+        space_prefix: bool,
+        scratch: &mut [u32],
+        mut each: impl FnMut(u32),
+    ) -> Result<(), EncodeError> {
         let capacity = scratch.len();
         let mut symbols = Symbols::new(scratch);
         let bytes = text.len().saturating_add(usize::from(space_prefix));
@@ -202,32 +345,41 @@ impl<'a> Tokenizer<'a> {
             *after_unknown = true;
         }
     }
+}
 
-    /// The first added token in `text`: leftmost, then longest.
-    fn next_added(&self, text: &str, special: Special) -> Option<Found> {
-        if self.data.added.is_empty() {
-            return None;
-        }
-        let bytes = text.as_bytes();
-        (0..bytes.len()).find_map(|at| {
-            let rest = bytes.get(at..)?;
-            if !self.added_first.contains(*rest.first()?) {
-                return None;
-            }
-            self.added().find_map(|(id, flags)| {
-                let token = self.bytes(id);
-                let wanted = !token.is_empty()
-                    && rest.starts_with(token)
-                    && (special == Special::Parsed || self.token_type(id) == TokenType::UserDefined);
-                wanted.then_some(Found { id, flags, start: at, end: at + token.len() })
-            })
-        })
-    }
+/// Where a text between added tokens stands.
+#[derive(Clone, Copy)]
+struct Place {
+    /// At the beginning of what was normalized by itself.
+    first: bool,
+    /// At the beginning of all.
+    begins: bool,
+}
+
+/// Where the last piece begins that holds byte `at`: before a space behind an ASCII letter.
+#[cfg(feature = "unicode")]
+fn last_cut(text: &str, at: usize) -> usize {
+    let bytes = text.as_bytes().get(..at).unwrap_or(&[]);
+    let cut = bytes.windows(2).rposition(|pair| is_cut(pair.first(), pair.last()));
+    cut.map_or(0, |before| before + 1)
+}
+
+/// Where the piece ends that holds byte `at`.
+#[cfg(feature = "unicode")]
+fn first_cut(text: &str, at: usize) -> usize {
+    let bytes = text.as_bytes().get(at..).unwrap_or(&[]);
+    let cut = bytes.windows(2).position(|pair| is_cut(pair.first(), pair.last()));
+    cut.map_or(text.len(), |before| at + before + 1)
+}
+
+#[cfg(feature = "unicode")]
+fn is_cut(before: Option<&u8>, after: Option<&u8>) -> bool {
+    before.is_some_and(u8::is_ascii_alphabetic) && matches!(after, Some(b' ' | b'\n'))
 }
 
 /// One part of a text.
 pub(super) enum Stretch<'t> {
-    /// An added token.
+    /// A token that no merging makes.
     Token(u32),
     /// Text that no merge crosses the ends of.
     Text {
@@ -236,24 +388,4 @@ pub(super) enum Stretch<'t> {
         /// It begins with a space that is not its own.
         space_prefix: bool,
     },
-}
-
-/// Where an added token stands.
-struct Found {
-    id: u32,
-    flags: u32,
-    start: usize,
-    end: usize,
-}
-
-impl Found {
-    /// The text before and after it, without the white space that it strips.
-    fn around<'t>(&self, text: &'t str) -> (&'t str, &'t str) {
-        let before = text.get(..self.start).unwrap_or("");
-        let after = text.get(self.end..).unwrap_or("");
-        (
-            if self.flags & STRIP_LEFT != 0 { before.trim_end_matches(is_space) } else { before },
-            if self.flags & STRIP_RIGHT != 0 { after.trim_start_matches(is_space) } else { after },
-        )
-    }
 }

@@ -59,8 +59,8 @@ pub enum TokenizerError {
         /// The byte.
         found: u8,
     },
-    /// `sorted` lists a token that plain text cannot become, or not in the order of bytes.
-    Sorted {
+    /// `index` lists a token that plain text cannot become, or not where its bytes belong.
+    Index {
         /// The entry.
         index: usize,
         /// The token.
@@ -121,8 +121,8 @@ impl fmt::Display for TokenizerError {
             Self::TokenType { id, found } => {
                 write!(f, "tokenizer: types[{id}] = {found} is no token type")
             }
-            Self::Sorted { index, id } => {
-                write!(f, "tokenizer: sorted[{index}] = {id} is out of order, empty, or not ordinary text")
+            Self::Index { index, id } => {
+                write!(f, "tokenizer: index[{index}] = {id} is out of place, empty, or not ordinary text")
             }
             Self::ByteToken { byte, id } => {
                 write!(f, "tokenizer: byte_tokens[{byte}] = {id} is not that byte")

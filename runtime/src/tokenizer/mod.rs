@@ -1,9 +1,11 @@
 //! Text to token ids and back, with neither an allocator nor C.
 //!
 //! [`TokenizerData`] is the tokenizer as it lies in the model file. [`Tokenizer`] is the same,
-//! validated: it encodes; a [`Decoder`] decodes. Byte-level BPE (GPT-2, SmolLM, Llama 3, Qwen 2) and
-//! SentencePiece-style BPE (Llama 1 and 2, llama2.c) are done; WordPiece is refused at load.
+//! validated: it encodes; a [`Decoder`] decodes. Byte-level BPE (GPT-2, SmolLM, Llama 3, Qwen 2, GPT-4),
+//! SentencePiece-style BPE (Llama 1 and 2, llama2.c) and WordPiece (BERT) give the ids that Hugging
+//! Face's `tokenizers` give. WordPiece and NFC need the feature `unicode`, which `std` has.
 
+mod added;
 mod bpe;
 #[cfg(feature = "std")]
 mod cached;
@@ -11,6 +13,9 @@ mod data;
 mod decode;
 mod encode;
 mod error;
+mod index;
+#[cfg(feature = "unicode")]
+mod normalize;
 #[cfg(feature = "alloc")]
 mod owned;
 mod pretokenize;
@@ -25,6 +30,8 @@ pub mod unicode;
 mod unicode_tables;
 mod validate;
 mod view;
+#[cfg(feature = "unicode")]
+mod wordpiece;
 
 pub use bpe::scratch_words;
 #[cfg(feature = "std")]

@@ -6,12 +6,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::bpe::scratch_words;
 use super::data::{Normalizer, PreTokenizer, TokenType, TokenizerData, TokenizerKind};
 use super::error::TokenizerError;
+use super::index::{MAX_RUN, hash, homes};
 use super::spec::TokenizerSpec;
 use super::tables::id_size;
-use super::validate::{STRIP_LEFT, STRIP_RIGHT};
-use super::view::Tokenizer;
+use super::validate::{CLOSES, NORMALIZED, SINGLE_WORD, STRIP_LEFT, STRIP_RIGHT};
+use super::view::{Tokenizer, WHOLE};
 
 /// Why a [`TokenizerSpec`] cannot become tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +80,7 @@ pub struct OwnedTokenizer {
     end_tokens: Vec<u8>,
     text: Vec<u8>,
     offsets: Vec<u8>,
-    sorted: Vec<u8>,
+    index: Vec<u8>,
     byte_tokens: Vec<u8>,
     types: Vec<u8>,
     merges: MergeTables,
@@ -126,7 +128,8 @@ impl OwnedTokenizer {
         }
         let by_bytes = ids_by_bytes(spec);
         let by_merges = !spec.merges.is_empty() || spec.kind == TokenizerKind::ByteLevelBpe;
-        let this = Self {
+        let by_score = !by_merges && spec.kind == TokenizerKind::SentencePieceBpe;
+        let mut this = Self {
             spec: Flags {
                 kind: spec.kind,
                 pre_tokenizer: spec.pre_tokenizer,
@@ -142,19 +145,51 @@ impl OwnedTokenizer {
             end_tokens: spec.end_tokens.iter().flat_map(|id| id.to_le_bytes()).collect(),
             text,
             offsets,
-            sorted: by_bytes.values().flat_map(|&id| id_bytes(id, n_tokens)).collect(),
+            index: index(&by_bytes, n_tokens),
             byte_tokens: byte_tokens(spec, &by_bytes, n_tokens),
             types: spec.tokens.iter().map(|token| token.token_type as u8).collect(),
             merges: if by_merges { merge_tables(spec, &by_bytes)? } else { MergeTables::default() },
-            scores: if by_merges {
-                Vec::new()
-            } else {
+            scores: if by_score {
                 spec.tokens.iter().flat_map(|token| token.score.to_le_bytes()).collect()
+            } else {
+                Vec::new()
             },
             added: added(spec),
         };
         Tokenizer::new(this.data())?;
+        this.mark_wholes();
         Ok(this)
+    }
+
+    /// Marks the tokens that merging makes of their own text.
+    fn mark_wholes(&mut self) {
+        if self.spec.kind == TokenizerKind::WordPiece {
+            return;
+        }
+        let mut scratch = vec![0; scratch_words(self.max_token_bytes as usize)];
+        let tokenizer = Tokenizer::trusted(self.data());
+        let is_whole = |id: u32| {
+            let mut tokens = 0;
+            let text = core::str::from_utf8(tokenizer.bytes(id)).unwrap_or("");
+            let merged = tokenizer.merge_stretch(text, false, &mut scratch, |found| {
+                tokens += if found == id { 1 } else { 2 };
+            });
+            merged.is_ok() && tokens == 1
+        };
+        let wholes: Vec<u32> = tokenizer
+            .index
+            .iter()
+            .filter(|&id| tokenizer.bytes(id).len() > 1)
+            .filter({
+                let mut is_whole = is_whole;
+                move |&id| is_whole(id)
+            })
+            .collect();
+        for id in wholes {
+            if let Some(byte) = self.types.get_mut(id as usize) {
+                *byte |= WHOLE;
+            }
+        }
     }
 
     /// The tables, to write into a model file.
@@ -173,7 +208,7 @@ impl OwnedTokenizer {
             end_tokens: &self.end_tokens,
             text: &self.text,
             offsets: &self.offsets,
-            sorted: &self.sorted,
+            index: &self.index,
             byte_tokens: &self.byte_tokens,
             types: &self.types,
             left_len: &self.merges.left_len,
@@ -199,6 +234,27 @@ fn ids_by_bytes(spec: &TokenizerSpec) -> BTreeMap<&[u8], u32> {
         }
     }
     map
+}
+
+/// Fewer tokens are searched fast enough in order, in half the bytes.
+const MIN_HASHED: usize = 64;
+
+/// Ids in order of their bytes, or hashed if they are many: 1.6 entries a token.
+fn index(by_bytes: &BTreeMap<&[u8], u32>, n_tokens: u32) -> Vec<u8> {
+    let n = by_bytes.len();
+    let hashed = || {
+        let len = n + n / 2 + n / 8 + 16;
+        let mut slots = vec![u32::MAX; len];
+        for (bytes, &id) in by_bytes {
+            let home = (u64::from(hash(bytes, &[])) * homes(len) as u64 >> 32) as usize;
+            *slots.iter_mut().skip(home).take(MAX_RUN).find(|slot| **slot == u32::MAX)? = id;
+        }
+        let runs = slots.split(|&slot| slot == u32::MAX).map(<[u32]>::len).max();
+        (slots.last() == Some(&u32::MAX) && runs <= Some(MAX_RUN)).then_some(slots)
+    };
+    let ids = if n < MIN_HASHED { None } else { hashed() };
+    let ids = ids.unwrap_or_else(|| by_bytes.values().copied().collect());
+    ids.into_iter().flat_map(|id| id_bytes(id, n_tokens)).collect()
 }
 
 fn id_bytes(id: u32, n_tokens: u32) -> impl Iterator<Item = u8> {
@@ -282,9 +338,14 @@ fn added(spec: &TokenizerSpec) -> Vec<u8> {
     added
         .iter()
         .flat_map(|added| {
-            let left = if added.lstrip { STRIP_LEFT } else { 0 };
-            let right = if added.rstrip { STRIP_RIGHT } else { 0 };
-            [added.id, left | right]
+            let flags = [
+                (added.lstrip, STRIP_LEFT),
+                (added.rstrip, STRIP_RIGHT),
+                (added.single_word, SINGLE_WORD),
+                (added.normalized, NORMALIZED),
+                (added.closes, CLOSES),
+            ];
+            [added.id, flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum()]
         })
         .flat_map(u32::to_le_bytes)
         .collect()

@@ -7,15 +7,16 @@
 //! * Llama 3 (tiktoken's cl100k): `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|`
 //!   ` ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 //! * Qwen 2: Llama 3's with `\p{N}` for `\p{N}{1,3}`
+//! * GPT-4 (tiktoken's newer cl100k): Llama 3's with `\s++$|\s*[\r\n]` for `\s*[\r\n]+`
 
 use super::data::PreTokenizer;
-use super::unicode::{CharClass, char_class};
+use super::unicode::{CharClass, ascii_class, char_class, is_digit_apart};
 
 impl PreTokenizer {
     /// Cuts `text` into pre-tokens: consecutive, none empty, together the whole text.
     ///
-    /// [`PreTokenizer::Bert`] is WordPiece's own and is not cut here: the text comes back whole,
-    /// as with [`PreTokenizer::None`].
+    /// [`PreTokenizer::Bert`] is WordPiece's own and the `Metaspace` ones SentencePiece's, and they are
+    /// not cut here: the text comes back whole, as with [`PreTokenizer::None`].
     pub fn split(self, text: &str) -> PreTokens<'_> {
         PreTokens { pattern: self, rest: text, until_number: None }
     }
@@ -38,11 +39,17 @@ impl<'t> Iterator for PreTokens<'t> {
             return None;
         }
         let length = match self.pattern {
-            PreTokenizer::None | PreTokenizer::Bert => self.rest.len(),
+            PreTokenizer::None
+            | PreTokenizer::Bert
+            | PreTokenizer::Metaspace
+            | PreTokenizer::MetaspaceFirst
+            | PreTokenizer::MetaspaceWords
+            | PreTokenizer::MetaspaceFirstWords => self.rest.len(),
             PreTokenizer::Gpt2 => gpt2(self.rest),
             PreTokenizer::DigitsGpt2 => self.digits_gpt2(),
             PreTokenizer::Llama3 => llama3(self.rest, 3),
             PreTokenizer::Qwen2 => llama3(self.rest, 1),
+            PreTokenizer::Cl100k => cl100k(self.rest),
         };
         // The scanners count whole characters, at least one; if they ever did not, the rest would
         // still come out whole.
@@ -60,7 +67,7 @@ impl PreTokens<'_> {
     fn digits_gpt2(&mut self) -> usize {
         let run = match self.until_number.take() {
             Some(run) => run,
-            None => run_length(self.rest, |class| class != CharClass::Number),
+            None => self.rest.find(is_digit_apart).unwrap_or(self.rest.len()),
         };
         if run == 0 {
             return first_char_length(self.rest);
@@ -130,6 +137,18 @@ fn llama3(text: &str, digits: usize) -> usize {
     }
 }
 
+/// Llama 3's, but white space up to the end of the text is one pre-token, newlines or not.
+fn cl100k(text: &str) -> usize {
+    let length = llama3(text, 3);
+    // A token of white space alone is all that the rest of the run can be joined to.
+    let Some(last) = text.get(..length).and_then(|token| token.chars().next_back()) else { return length };
+    if !super::unicode::is_space(last) || !text.starts_with(super::unicode::is_space) {
+        return length;
+    }
+    let run = run_length(text, |class| class == CharClass::Space);
+    if run == text.len() { run } else { length }
+}
+
 /// `\s+(?!\S)|\s+`: all white space but its last character, which belongs to the word that follows.
 fn white_space(text: &str) -> usize {
     let run = run_length(text, |class| class == CharClass::Space);
@@ -153,8 +172,12 @@ fn contraction(text: &str, fold: impl Fn(u8) -> u8) -> Option<usize> {
     }
 }
 
+#[inline]
 fn first_class(text: &str) -> Option<CharClass> {
-    text.chars().next().map(char_class)
+    match ascii_class(*text.as_bytes().first()?) {
+        Some(class) => Some(class),
+        None => text.chars().next().map(char_class),
+    }
 }
 
 fn first_char_length(text: &str) -> usize {
@@ -162,8 +185,17 @@ fn first_char_length(text: &str) -> usize {
 }
 
 /// Bytes before the first character whose class is not wanted.
+#[inline]
 fn run_length(text: &str, wanted: impl Fn(CharClass) -> bool) -> usize {
-    text.char_indices().find(|&(_, c)| !wanted(char_class(c))).map_or(text.len(), |(at, _)| at)
+    let unwanted = text.bytes().position(|byte| !ascii_class(byte).is_some_and(&wanted));
+    let Some(at) = unwanted else { return text.len() };
+    match text.as_bytes().get(at) {
+        Some(byte) if byte.is_ascii() => at,
+        _ => {
+            let rest = text.get(at..).unwrap_or("");
+            at + rest.char_indices().find(|&(_, c)| !wanted(char_class(c))).map_or(rest.len(), |(at, _)| at)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -205,12 +237,14 @@ mod tests {
         assert_eq!(l(" \n \n  x"), [" \n \n", " ", " x"]);
         assert_eq!(l("\tx\nx'\u{17f}"), ["\tx", "\n", "x", "'\u{17f}"]);
         assert_eq!(cut(PreTokenizer::Qwen2, "12 3"), ["1", "2", " ", "3"]);
+        assert_eq!(cut(PreTokenizer::Cl100k, "a \n  "), ["a", " \n  "]);
+        assert_eq!(cut(PreTokenizer::Cl100k, "a \n\n  b!\n \n"), ["a", " \n\n", " ", " b", "!\n", " \n"]);
     }
 
     proptest! {
         #[test]
         fn pre_tokens_are_the_text(text in "[ \\n\\r'a-zS0-9é한²!\u{301}\u{a0}\u{17f}]{0,40}|\\PC{0,20}") {
-            for pattern in [PreTokenizer::None, PreTokenizer::Gpt2, PreTokenizer::DigitsGpt2, PreTokenizer::Llama3, PreTokenizer::Qwen2] {
+            for pattern in [PreTokenizer::None, PreTokenizer::Gpt2, PreTokenizer::DigitsGpt2, PreTokenizer::Llama3, PreTokenizer::Qwen2, PreTokenizer::Cl100k] {
                 let tokens = cut(pattern, &text);
                 prop_assert!(tokens.iter().all(|token| !token.is_empty()));
                 prop_assert_eq!(tokens.concat(), &text[..]);

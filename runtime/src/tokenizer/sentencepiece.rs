@@ -10,11 +10,22 @@ pub(super) const SPACE_MARK: char = '\u{2581}';
 /// one, in memory for one word. (Not where the vocabulary has such tokens: then the text is one.)
 pub(super) struct Words<'t> {
     rest: &'t str,
-    cut: bool,
+    cut: Cut,
+}
+
+/// Where a text may be cut.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Nowhere: some token goes on over a space behind a word.
+    Nowhere,
+    /// Before every space behind something else.
+    Words,
+    /// Before every space: the tokenizer says so.
+    EverySpace,
 }
 
 impl<'t> Words<'t> {
-    pub(super) fn new(text: &'t str, cut: bool) -> Self {
+    pub(super) fn new(text: &'t str, cut: Cut) -> Self {
         Self { rest: text, cut }
     }
 }
@@ -26,13 +37,17 @@ impl<'t> Iterator for Words<'t> {
         if self.rest.is_empty() {
             return None;
         }
-        let mut after_word = false;
-        let end = self.rest.char_indices().find(|&(_, c)| {
-            let space = matches!(c, ' ' | SPACE_MARK);
-            let cut = space && after_word;
-            after_word = !space;
-            cut && self.cut
-        });
+        // Where every space is a cut, the stretch's own first one is not.
+        let mut after = false;
+        let end = match self.cut {
+            Cut::Nowhere => None,
+            cut => self.rest.char_indices().find(|&(_, c)| {
+                let space = matches!(c, ' ' | SPACE_MARK);
+                let found = space && after;
+                after = !space || cut == Cut::EverySpace;
+                found
+            }),
+        };
         let (word, rest) = end.and_then(|(at, _)| self.rest.split_at_checked(at)).unwrap_or((self.rest, ""));
         self.rest = rest;
         Some(word)

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::data::{Normalizer, PreTokenizer, TokenType, TokenizerKind};
-use super::validate::{STRIP_LEFT, STRIP_RIGHT};
+use super::validate::{CLOSES, NORMALIZED, SINGLE_WORD, STRIP_LEFT, STRIP_RIGHT};
 use super::view::Tokenizer;
 
 /// One token of a [`TokenizerSpec`].
@@ -18,7 +18,7 @@ pub struct TokenSpec {
 }
 
 /// A token that is matched in text before anything else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Added {
     /// The token.
     pub id: u32,
@@ -26,6 +26,19 @@ pub struct Added {
     pub lstrip: bool,
     /// It takes the white space to its right with it.
     pub rstrip: bool,
+    /// It is matched only where no word goes on at either end.
+    pub single_word: bool,
+    /// It is matched after the others, in normalized text (for SentencePiece behind a space, which it takes).
+    pub normalized: bool,
+    /// It ends a text that is encoded for the model, as BERT's `[SEP]` does.
+    pub closes: bool,
+}
+
+impl Added {
+    /// Token `id`, matched wherever its text stands.
+    pub const fn new(id: u32) -> Self {
+        Self { id, lstrip: false, rstrip: false, single_word: false, normalized: false, closes: false }
+    }
 }
 
 /// A tokenizer in plain words, from which [`OwnedTokenizer::build`](super::OwnedTokenizer::build) makes tables.
@@ -86,6 +99,9 @@ impl TokenizerSpec {
                     id,
                     lstrip: flags & STRIP_LEFT != 0,
                     rstrip: flags & STRIP_RIGHT != 0,
+                    single_word: flags & SINGLE_WORD != 0,
+                    normalized: flags & NORMALIZED != 0,
+                    closes: flags & CLOSES != 0,
                 })
                 .collect(),
         }

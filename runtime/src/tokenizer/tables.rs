@@ -44,6 +44,11 @@ impl<'a> Ids<'a> {
         self.bytes.len() / if self.wide { 4 } else { 2 }
     }
 
+    /// What stands for no id: all ones.
+    pub(super) fn none(self) -> u32 {
+        if self.wide { u32::MAX } else { u32::from(u16::MAX) }
+    }
+
     #[inline]
     pub(super) fn get(self, index: usize) -> Option<u32> {
         if self.wide {

@@ -47,7 +47,7 @@ fn byte_level(merges: &[(&str, &str)]) -> TokenizerSpec {
 
 fn encode(tokenizer: &Tokenizer<'_>, text: &str, special: Special, add_bos: bool) -> Vec<u32> {
     let mut out = vec![0; text.len() + 2];
-    let mut scratch = vec![0; scratch_words(text.len() + 1)];
+    let mut scratch = vec![0; 100 + 5 * (text.len() + 1)];
     let n = tokenizer.encode(text, special, add_bos, &mut out, &mut scratch).unwrap();
     out.truncate(n);
     let mut cached = vec![];
@@ -113,8 +113,7 @@ fn special_tokens_are_text_unless_asked_for() {
     spec.pre_tokenizer = PreTokenizer::Gpt2;
     spec.tokens.push(TokenSpec { token_type: TokenType::Control, ..normal("<|end|>") });
     spec.tokens.push(TokenSpec { token_type: TokenType::UserDefined, ..normal("<|user|>") });
-    spec.added =
-        vec![Added { id: 257, lstrip: true, rstrip: false }, Added { id: 258, lstrip: false, rstrip: true }];
+    spec.added = vec![Added { lstrip: true, ..Added::new(257) }, Added { rstrip: true, ..Added::new(258) }];
     spec.bos = Some(257);
     spec.end_tokens = vec![257];
     let owned = OwnedTokenizer::build(&spec).unwrap();
@@ -192,6 +191,36 @@ fn too_little_memory_says_how_much() {
     );
 }
 
+#[cfg(feature = "unicode")]
+#[test]
+fn text_is_put_into_nfc_where_nfc_is_wanted() {
+    let mut spec = byte_level(&[("a", "b")]);
+    spec.normalizer = Normalizer::Nfc;
+    for pattern in [PreTokenizer::None, PreTokenizer::Qwen2] {
+        spec.pre_tokenizer = pattern;
+        let owned = OwnedTokenizer::build(&spec).unwrap();
+        let t = owned.tokenizer();
+        assert_eq!(encode(&t, "é", Special::Plain, false), [0xc3, 0xa9]);
+        for text in ["ab abe\u{301}ab ab", "e\u{301} ab", "ab\ne\u{301}", "x e\u{301}e\u{301} x e\u{301}"] {
+            let composed = text.replace("e\u{301}", "é");
+            assert_eq!(
+                encode(&t, text, Special::Plain, false),
+                encode(&t, &composed, Special::Plain, false),
+                "{text:?}"
+            );
+        }
+        let mut out = [0; 9];
+        assert_eq!(
+            t.encode("ab e\u{301}x y", Special::Plain, false, &mut out, &mut [0; 3]),
+            Err(EncodeError::ScratchTooSmall {
+                needed: if pattern == PreTokenizer::None { 8 } else { 4 },
+                capacity: 3
+            })
+        );
+    }
+}
+
+#[cfg(not(feature = "unicode"))]
 #[test]
 fn text_that_needs_nfc_is_refused_where_nfc_is_wanted() {
     let mut spec = byte_level(&[]);
@@ -199,20 +228,149 @@ fn text_that_needs_nfc_is_refused_where_nfc_is_wanted() {
     let owned = OwnedTokenizer::build(&spec).unwrap();
     let t = owned.tokenizer();
     assert_eq!(encode(&t, "é", Special::Plain, false), [0xc3, 0xa9]);
-    let mut out = [0; 9];
     assert_eq!(
-        t.encode("ae\u{301}", Special::Plain, false, &mut out, &mut [0; 30]),
+        t.encode("ae\u{301}", Special::Plain, false, &mut [0; 9], &mut [0; 30]),
         Err(EncodeError::NeedsNfc { at: 2 })
     );
 }
 
+fn bert(normalizer: Normalizer) -> TokenizerSpec {
+    let texts = ["[UNK]", "[CLS]", "[SEP]", "un", "##able", "##a", "!", "caf", "##e", "漢", "u", "é", "é"];
+    let mut spec = spec(TokenizerKind::WordPiece, texts.map(normal).to_vec());
+    for (token, role) in
+        spec.tokens.iter_mut().zip([TokenType::Unknown, TokenType::Control, TokenType::Control])
+    {
+        token.token_type = role;
+    }
+    spec.pre_tokenizer = PreTokenizer::Bert;
+    spec.normalizer = normalizer;
+    spec.unknown = Some(0);
+    spec.added = vec![Added::new(0), Added::new(1), Added { closes: true, ..Added::new(2) }];
+    spec
+}
+
+#[cfg(feature = "unicode")]
 #[test]
-fn word_piece_is_refused_by_name() {
-    let spec = spec(TokenizerKind::WordPiece, vec![normal("a")]);
+fn words_are_pieces_or_unknown() {
+    let owned = OwnedTokenizer::build(&bert(Normalizer::BertUncased)).unwrap();
+    let t = owned.tokenizer();
+    assert_eq!(encode(&t, "UNABLE! café", Special::Plain, false), [3, 4, 6, 7, 8]);
+    assert_eq!(encode(&t, "un漢\u{0}un caf\u{301}fe", Special::Plain, false), [3, 9, 3, 0]);
+    assert_eq!(encode(&t, "[CLS]un [SEP]", Special::Parsed, false), [1, 3, 2]);
+    assert_eq!(encode(&t, "[SEP]", Special::Plain, false), [0, 0, 0]);
+    assert_eq!(t.closing(), Some(2));
+    let longest = format!("un{}", "a".repeat(98));
+    assert_eq!(encode(&t, &longest, Special::Plain, false).len(), 99);
+    assert_eq!(encode(&t, &(longest + "a"), Special::Plain, false), [0]);
+    assert_eq!(decode(&t, &[1, 3, 4, 6, 7, 8, 2]), "unable! cafe");
+    assert_eq!(decode(&t, &[4, 3]), "##able un");
+    let owned = OwnedTokenizer::build(&bert(Normalizer::BertCased)).unwrap();
+    assert_eq!(encode(&owned.tokenizer(), "un Un é", Special::Plain, false), [3, 0, 11]);
+    let owned = OwnedTokenizer::build(&bert(Normalizer::BertAccents)).unwrap();
+    assert_eq!(encode(&owned.tokenizer(), "UN É", Special::Plain, false), [3, 11]);
+}
+
+#[test]
+fn word_piece_is_refused_where_it_cannot_be() {
+    let what = if cfg!(feature = "unicode") {
+        "WordPiece without BERT's pre-tokenizer and normalizer"
+    } else {
+        "WordPiece in a build without the feature `unicode`"
+    };
+    let spec = TokenizerSpec { normalizer: Normalizer::None, ..bert(Normalizer::None) };
+    assert_eq!(OwnedTokenizer::build(&spec), Err(BuildError::Tables(TokenizerError::Unsupported { what })));
+}
+
+#[test]
+fn many_tokens_are_hashed_and_found() {
+    let owned = OwnedTokenizer::build(&byte_level(&[("a", "b"), ("ab", "a")])).unwrap();
+    let t = owned.tokenizer();
+    assert!(t.index.is_hashed() && t.index.ids.len() > 256);
+    for id in 0..t.n_tokens() {
+        assert_eq!(t.find(t.bytes(id)), Some(id));
+        assert_eq!(t.is_whole(id), id >= 256, "{id}");
+    }
+    assert_eq!((t.find(b"ba"), t.find(b""), t.find_joined(b"ab", b"a")), (None, None, Some(257)));
+    // A token that its own text does not become: "bc" comes first.
+    let owned = OwnedTokenizer::build(&byte_level(&[("b", "c"), ("a", "b"), ("ab", "c")])).unwrap();
+    assert!(!owned.tokenizer().is_whole(258) && owned.tokenizer().is_whole(257));
+}
+
+#[test]
+fn added_tokens_keep_their_rules() {
+    let mut spec = byte_level(&[]);
+    for (text, added) in [
+        ("<a>", Added::new(256)),
+        ("cat", Added { single_word: cfg!(feature = "unicode"), ..Added::new(257) }),
+        ("<a> x", Added { normalized: true, ..Added::new(258) }),
+        ("<m>", Added { lstrip: true, rstrip: true, ..Added::new(259) }),
+    ] {
+        spec.tokens.push(TokenSpec { token_type: TokenType::UserDefined, ..normal(text) });
+        spec.added.push(added);
+    }
+    spec.tokens[256].token_type = TokenType::Control;
+    let owned = OwnedTokenizer::build(&spec).unwrap();
+    assert_eq!(TokenizerSpec::from_tokenizer(&owned.tokenizer()).added.len(), 4);
+    let t = owned.tokenizer();
+    let ids = |text: &str| encode(&t, text, Special::Parsed, false);
+    // What is matched raw comes first, though the other is longer.
+    assert_eq!(ids("<a> x"), [256, 32, 120]);
+    assert_eq!(encode(&t, "<a> x", Special::Plain, false), [258]);
+    assert_eq!(ids("y <m> \n<m> z"), [121, 259, 259, 122]);
+    #[cfg(feature = "unicode")]
     assert_eq!(
-        OwnedTokenizer::build(&spec),
-        Err(BuildError::Tables(TokenizerError::Unsupported { what: "WordPiece" }))
+        ids("cat.cat cats _cat é\u{301}cat"),
+        [&[257, 46, 257][..], &" cats _cat é\u{301}cat".bytes().map(u32::from).collect::<Vec<_>>()].concat()
     );
+}
+
+#[test]
+fn a_space_comes_before_the_text_as_the_file_says() {
+    let mut tokens: Vec<TokenSpec> = [" ", "a", " a", "é"].map(normal).to_vec();
+    tokens.extend(["<s>", "<n>"].map(|text| TokenSpec { token_type: TokenType::Control, ..normal(text) }));
+    let mut spec = TokenizerSpec { add_space_prefix: true, ..spec(TokenizerKind::SentencePieceBpe, tokens) };
+    spec.added = vec![Added::new(4), Added { normalized: true, ..Added::new(5) }];
+    for (pattern, text, wanted) in [
+        (PreTokenizer::None, "a", &[2][..]),
+        (PreTokenizer::None, " a", &[0, 2]),
+        (PreTokenizer::None, "a<s>a", &[2, 4, 2]),
+        (PreTokenizer::None, "<s> a", &[4, 0, 2]),
+        // Matched in the normalized text, behind a space that it takes.
+        (PreTokenizer::None, "<n> a", &[5, 2]),
+        (PreTokenizer::None, " <n>a", &[0, 5, 1]),
+        (PreTokenizer::None, "a <n>", &[2, 5]),
+        (PreTokenizer::Metaspace, "a<s>a<s> a", &[2, 4, 2, 4, 2]),
+        (PreTokenizer::MetaspaceFirst, "a<s>a<s> a", &[2, 4, 1, 4, 2]),
+        (PreTokenizer::MetaspaceFirst, " a<n>a", &[2, 5, 1]),
+        (PreTokenizer::MetaspaceFirst, "<s>a", &[4, 1]),
+        (PreTokenizer::MetaspaceWords, "a  a", &[2, 0, 2]),
+        (PreTokenizer::MetaspaceFirstWords, "a", &[2]),
+    ] {
+        spec.pre_tokenizer = pattern;
+        let owned = OwnedTokenizer::build(&spec).unwrap();
+        assert_eq!(encode(&owned.tokenizer(), text, Special::Parsed, false), wanted, "{pattern:?} {text:?}");
+    }
+}
+
+#[test]
+fn whole_texts_decode_as_the_reference_has_them() {
+    let mut tokens: Vec<TokenSpec> =
+        (0..=255u8).map(|byte| TokenSpec { token_type: TokenType::Byte, ..normal([byte]) }).collect();
+    tokens.extend([normal(" a"), TokenSpec { token_type: TokenType::Control, ..normal("<s>") }]);
+    let spec = TokenizerSpec { add_space_prefix: true, ..spec(TokenizerKind::SentencePieceBpe, tokens) };
+    let owned = OwnedTokenizer::build(&spec).unwrap();
+    let t = owned.tokenizer();
+    for (ids, whole, streamed) in [
+        (&[256, 0xc3, 0xa9, 256][..], "aé a", "aé a"),
+        (&[257, 256, 0xc3, 257, 0xa9], "aé", "aé"),
+        (&[256, 0xc3, 0xa9, 0xff, 256], "a\u{fffd}\u{fffd}\u{fffd} a", "aé\u{fffd} a"),
+        (&[0xe4, 0xbd, 256], "\u{fffd}\u{fffd} a", "\u{fffd}\u{fffd} a"),
+        (&[256, 0xe4, 0xbd], "a\u{fffd}\u{fffd}", "a\u{fffd}\u{fffd}"),
+    ] {
+        let mut text = String::new();
+        t.decode_each(ids, |part| text += part);
+        assert_eq!((&text[..], &decode(&t, ids)[..]), (whole, streamed), "{ids:?}");
+    }
 }
 
 #[test]
@@ -317,7 +475,12 @@ proptest! {
         let t = owned.tokenizer();
         let small: Vec<u32> = ids.iter().map(|id| id % (t.n_tokens() + 2)).collect();
         let bytes: Vec<u8> = small.iter().flat_map(|&id| t.bytes(id)).copied().collect();
-        prop_assert_eq!(decode(&t, &small), String::from_utf8_lossy(&bytes));
+        let per_byte = spec.kind == TokenizerKind::SentencePieceBpe;
+        let expected: String = bytes.utf8_chunks().map(|chunk| {
+            let broken = if per_byte { chunk.invalid().len() } else { chunk.invalid().len().min(1) };
+            chunk.valid().to_string() + &"\u{fffd}".repeat(broken)
+        }).collect();
+        prop_assert_eq!(decode(&t, &small), expected);
         decode(&t, &ids);
     }
 
@@ -331,7 +494,7 @@ proptest! {
         let owned = OwnedTokenizer::build(&spec).unwrap();
         let valid = owned.data();
         let mut tables: Vec<Vec<u8>> = [
-            valid.text, valid.offsets, valid.sorted, valid.byte_tokens, valid.types, valid.left_len,
+            valid.text, valid.offsets, valid.index, valid.byte_tokens, valid.types, valid.left_len,
             valid.ranks, valid.extra_merges, valid.scores, valid.added,
         ].map(Vec::from).to_vec();
         for (table, at, value, how) in damage {
@@ -344,7 +507,7 @@ proptest! {
             }
         }
         let data = TokenizerData {
-            text: &tables[0], offsets: &tables[1], sorted: &tables[2], byte_tokens: &tables[3],
+            text: &tables[0], offsets: &tables[1], index: &tables[2], byte_tokens: &tables[3],
             types: &tables[4], left_len: &tables[5], ranks: &tables[6], extra_merges: &tables[7],
             scores: &tables[8], added: &tables[9],
             n_tokens: n_tokens.map_or(valid.n_tokens, u32::from),
@@ -367,7 +530,7 @@ proptest! {
             pre_tokenizer: PreTokenizer::None, normalizer: Normalizer::None,
             add_bos: true, add_space_prefix: false, ignore_merges: true,
             n_tokens: numbers[0], max_token_bytes: numbers[1], bos: Some(1), unknown: None,
-            end_tokens: &bytes[0], text: &bytes[1], offsets: &bytes[2], sorted: &bytes[3],
+            end_tokens: &bytes[0], text: &bytes[1], offsets: &bytes[2], index: &bytes[3],
             byte_tokens: &bytes[4], types: &bytes[5], left_len: &bytes[6], ranks: &bytes[7],
             extra_merges: &bytes[8], scores: &bytes[9], added: &bytes[10],
         };

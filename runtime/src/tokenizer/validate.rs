@@ -2,8 +2,9 @@
 
 use super::data::{Normalizer, PreTokenizer, TokenType, TokenizerData, TokenizerKind};
 use super::error::TokenizerError;
+use super::index::MAX_RUN;
 use super::tables::id_size;
-use super::view::Tokenizer;
+use super::view::{Tokenizer, WHOLE};
 
 /// More tokens than any vocabulary has; ids and positions must leave room for two flag bits.
 const MAX_TOKENS: u32 = 1 << 28;
@@ -12,17 +13,47 @@ const MAX_TOKENS: u32 = 1 << 28;
 pub(super) const STRIP_LEFT: u32 = 1;
 /// An added token takes the white space to its right with it.
 pub(super) const STRIP_RIGHT: u32 = 2;
+/// An added token is matched only where no word goes on at either end.
+pub(super) const SINGLE_WORD: u32 = 4;
+/// An added token is matched in normalized text.
+pub(super) const NORMALIZED: u32 = 8;
+/// An added token ends a text that is encoded for the model.
+pub(super) const CLOSES: u32 = 16;
+const KNOWN_FLAGS: u32 = STRIP_LEFT | STRIP_RIGHT | SINGLE_WORD | NORMALIZED | CLOSES;
 
-/// Refuses what this version does not do.
+/// Whether this build has the tables that words and normal forms need.
+const HAS_UNICODE: bool = cfg!(feature = "unicode");
+
+/// Refuses what this version, or this build of it, does not do.
 pub(super) fn supported(data: &TokenizerData<'_>) -> Result<(), TokenizerError> {
+    use PreTokenizer as P;
     let unsupported = |what| Err(TokenizerError::Unsupported { what });
     match (data.kind, data.pre_tokenizer, data.normalizer) {
-        (TokenizerKind::WordPiece, ..) => unsupported("WordPiece"),
-        (_, PreTokenizer::Bert, _) => unsupported("BERT's pre-tokenizer outside WordPiece"),
-        (_, _, Normalizer::BertUncased) => unsupported("BERT's normalizer outside WordPiece"),
-        (TokenizerKind::SentencePieceBpe, PreTokenizer::None, Normalizer::None) => Ok(()),
+        (TokenizerKind::WordPiece, ..) if !HAS_UNICODE => {
+            unsupported("WordPiece in a build without the feature `unicode`")
+        }
+        (
+            TokenizerKind::WordPiece,
+            P::Bert,
+            Normalizer::BertUncased | Normalizer::BertCased | Normalizer::BertAccents,
+        ) if !data.add_space_prefix => Ok(()),
+        (TokenizerKind::WordPiece, ..) => {
+            unsupported("WordPiece without BERT's pre-tokenizer and normalizer")
+        }
+        (_, P::Bert, _) => unsupported("BERT's pre-tokenizer outside WordPiece"),
+        (_, _, Normalizer::BertUncased | Normalizer::BertCased | Normalizer::BertAccents) => {
+            unsupported("BERT's normalizer outside WordPiece")
+        }
+        (
+            TokenizerKind::SentencePieceBpe,
+            P::None | P::Metaspace | P::MetaspaceFirst | P::MetaspaceWords | P::MetaspaceFirstWords,
+            Normalizer::None,
+        ) => Ok(()),
         (TokenizerKind::SentencePieceBpe, ..) => {
-            unsupported("a pre-tokenizer or normalizer with SentencePiece")
+            unsupported("a byte-level pre-tokenizer or a normalizer with SentencePiece")
+        }
+        (_, P::Metaspace | P::MetaspaceFirst | P::MetaspaceWords | P::MetaspaceFirstWords, _) => {
+            unsupported("SentencePiece's pre-tokenizer with byte-level BPE")
         }
         (TokenizerKind::ByteLevelBpe, ..) if data.add_space_prefix => {
             unsupported("a space prefix with byte-level BPE")
@@ -39,7 +70,8 @@ pub(super) fn shapes(data: &TokenizerData<'_>) -> Result<(), TokenizerError> {
     let n = data.n_tokens as usize;
     let ids = id_size(data.n_tokens);
     let by_score = !data.scores.is_empty();
-    let merges_only = |wanted| if by_score { 0 } else { wanted };
+    let by_merges = !by_score && data.kind != TokenizerKind::WordPiece;
+    let merges_only = |wanted| if by_merges { wanted } else { 0 };
     let or_empty = |table: &[u8], wanted| if table.is_empty() { 0 } else { wanted };
     let byte_level = data.kind == TokenizerKind::ByteLevelBpe;
     for (table, found, wanted) in [
@@ -55,7 +87,11 @@ pub(super) fn shapes(data: &TokenizerData<'_>) -> Result<(), TokenizerError> {
         (
             "scores",
             data.scores.len(),
-            if byte_level { 0 } else { or_empty(data.scores, n.saturating_mul(4)) },
+            if data.kind == TokenizerKind::SentencePieceBpe {
+                or_empty(data.scores, n.saturating_mul(4))
+            } else {
+                0
+            },
         ),
     ] {
         if found != wanted {
@@ -63,7 +99,7 @@ pub(super) fn shapes(data: &TokenizerData<'_>) -> Result<(), TokenizerError> {
         }
     }
     for (table, bytes, entry) in [
-        ("sorted", data.sorted, ids),
+        ("index", data.index, ids),
         ("extra_merges", data.extra_merges, 12),
         ("added", data.added, 8),
         ("end_tokens", data.end_tokens, 4),
@@ -79,12 +115,16 @@ pub(super) fn shapes(data: &TokenizerData<'_>) -> Result<(), TokenizerError> {
 pub(super) fn contents(t: &Tokenizer<'_>) -> Result<(), TokenizerError> {
     offsets(t)?;
     for (id, &found) in (0..).zip(t.data.types) {
-        if TokenType::from_u8(found).is_none() {
+        if TokenType::from_u8(found & !WHOLE).is_none() {
             return Err(TokenizerError::TokenType { id, found });
         }
     }
     special_ids(t)?;
-    sorted(t)?;
+    if t.index.is_hashed() {
+        hashed(t)?
+    } else {
+        sorted(t)?
+    }
     byte_tokens(t)?;
     merges(t)?;
     for (id, bits) in (0..).zip(t.scores.iter()) {
@@ -131,18 +171,39 @@ fn special_ids(t: &Tokenizer<'_>) -> Result<(), TokenizerError> {
     Ok(())
 }
 
+fn is_ordinary(t: &Tokenizer<'_>, id: u32) -> bool {
+    matches!(t.token_type(id), TokenType::Normal | TokenType::UserDefined) && !t.bytes(id).is_empty()
+}
+
 fn sorted(t: &Tokenizer<'_>) -> Result<(), TokenizerError> {
     let mut previous: &[u8] = &[];
-    for index in 0..t.sorted.len() {
-        let Some(id) = t.sorted.get(index) else { break };
-        in_range(t, "sorted", index, id)?;
-        let ordinary = matches!(t.token_type(id), TokenType::Normal | TokenType::UserDefined);
+    for index in 0..t.index.ids.len() {
+        let Some(id) = t.index.ids.get(index) else { break };
+        in_range(t, "index", index, id)?;
         let bytes = t.bytes(id);
-        // Strictly increasing from the empty string on: nothing empty, nothing twice.
-        if !ordinary || bytes <= previous {
-            return Err(TokenizerError::Sorted { index, id });
+        // Strictly increasing from the empty string on: nothing twice.
+        if !is_ordinary(t, id) || bytes <= previous {
+            return Err(TokenizerError::Index { index, id });
         }
         previous = bytes;
+    }
+    Ok(())
+}
+
+/// Every token is found by its bytes, and no search is long.
+fn hashed(t: &Tokenizer<'_>) -> Result<(), TokenizerError> {
+    let mut run = 0;
+    for index in 0..t.index.ids.len() {
+        let Some(id) = t.index.ids.get(index) else { break };
+        if id == t.index.ids.none() {
+            run = 0;
+            continue;
+        }
+        run += 1;
+        in_range(t, "index", index, id)?;
+        if run > MAX_RUN || !is_ordinary(t, id) || t.find(t.bytes(id)) != Some(id) {
+            return Err(TokenizerError::Index { index, id });
+        }
     }
     Ok(())
 }
@@ -205,8 +266,17 @@ fn added(t: &Tokenizer<'_>) -> Result<(), TokenizerError> {
     for (index, (id, flags)) in t.added().enumerate() {
         in_range(t, "added", index, id)?;
         let length = t.bytes(id).len();
-        if length == 0 || length > shortest || flags & !(STRIP_LEFT | STRIP_RIGHT) != 0 {
+        if length == 0 || length > shortest || flags & !KNOWN_FLAGS != 0 {
             return Err(TokenizerError::Added { index, id, flags });
+        }
+        if flags & SINGLE_WORD != 0 && !HAS_UNICODE {
+            let what = "an added token matched as a whole word in a build without the feature `unicode`";
+            return Err(TokenizerError::Unsupported { what });
+        }
+        if flags & NORMALIZED != 0 && t.data.kind == TokenizerKind::WordPiece {
+            return Err(TokenizerError::Unsupported {
+                what: "an added token matched in BERT's normalized text",
+            });
         }
         shortest = length;
     }

@@ -4,8 +4,9 @@ use core::cmp::Ordering;
 
 use super::data::{Normalizer, PreTokenizer, TokenType, TokenizerData, TokenizerKind};
 use super::error::TokenizerError;
+use super::index::Index;
 use super::tables::{Ids, U32s};
-use super::validate;
+use super::validate::{self, CLOSES};
 
 /// A validated tokenizer over borrowed tables: [`encode`](Tokenizer::encode) turns text into token
 /// ids, a [`Decoder`](super::Decoder) turns them back.
@@ -13,7 +14,7 @@ use super::validate;
 pub struct Tokenizer<'a> {
     pub(super) data: TokenizerData<'a>,
     pub(super) offsets: U32s<'a>,
-    pub(super) sorted: Ids<'a>,
+    pub(super) index: Index<'a>,
     pub(super) byte_tokens: Ids<'a>,
     pub(super) ranks: U32s<'a>,
     pub(super) extra_merges: U32s<'a>,
@@ -26,6 +27,9 @@ pub struct Tokenizer<'a> {
     /// The bytes that added tokens begin with.
     pub(super) added_first: ByteSet,
 }
+
+/// In a token's type byte: merging the token's own text makes it.
+pub(super) const WHOLE: u8 = 128;
 
 /// A set of byte values.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,7 +75,7 @@ impl<'a> Tokenizer<'a> {
         let mut this = Self {
             data,
             offsets: U32s(data.offsets),
-            sorted: Ids::new(data.sorted, data.n_tokens),
+            index: Index::new(Ids::new(data.index, data.n_tokens), data.n_tokens),
             byte_tokens: Ids::new(data.byte_tokens, data.n_tokens),
             ranks: U32s(data.ranks),
             extra_merges: U32s(data.extra_merges),
@@ -90,7 +94,7 @@ impl<'a> Tokenizer<'a> {
 
     /// Whether no ordinary token has a space behind something that is not a space.
     fn spaces_begin_tokens(&self) -> bool {
-        (0..self.sorted.len()).filter_map(|index| self.sorted.get(index)).all(|id| {
+        self.index.iter().all(|id| {
             let bytes = self.bytes(id);
             bytes.iter().zip(bytes.iter().skip(1)).all(|(&byte, &next)| byte == b' ' || next != b' ')
         })
@@ -124,7 +128,14 @@ impl<'a> Tokenizer<'a> {
 
     /// The role of token `id`; [`TokenType::Unused`] for an id that is not in the vocabulary.
     pub fn token_type(&self, id: u32) -> TokenType {
-        self.data.types.get(id as usize).copied().and_then(TokenType::from_u8).unwrap_or(TokenType::Unused)
+        let byte = self.data.types.get(id as usize).map(|byte| byte & !WHOLE);
+        byte.and_then(TokenType::from_u8).unwrap_or(TokenType::Unused)
+    }
+
+    /// Whether a stretch of text that is token `id` to the letter becomes that token.
+    #[inline]
+    pub(super) fn is_whole(&self, id: u32) -> bool {
+        self.data.ignore_merges || self.data.types.get(id as usize).is_some_and(|byte| byte & WHOLE != 0)
     }
 
     /// The token that plain text `bytes` as a whole can become.
@@ -139,6 +150,11 @@ impl<'a> Tokenizer<'a> {
             .map(|(id, _)| id)
             .find(|&id| self.bytes(id) == text.as_bytes())
             .or_else(|| self.find(text.as_bytes()))
+    }
+
+    /// The token that ends a text encoded for the model, such as BERT's `[SEP]`; few have one.
+    pub fn closing(&self) -> Option<u32> {
+        self.added().find(|(_, flags)| flags & CLOSES != 0).map(|(id, _)| id)
     }
 
     /// The token that begins a text.
@@ -199,10 +215,31 @@ impl<'a> Tokenizer<'a> {
         if left.len().checked_add(right.len())? > self.data.max_token_bytes as usize {
             return None;
         }
-        let (mut low, mut high) = (0, self.sorted.len());
+        if self.index.is_hashed() { self.find_hashed(left, right) } else { self.find_sorted(left, right) }
+    }
+
+    #[inline]
+    fn find_hashed(&self, left: &[u8], right: &[u8]) -> Option<u32> {
+        let length = left.len() + right.len();
+        let mut at = self.index.home(left, right);
+        loop {
+            let id = self.index.ids.get(at)?;
+            if id == self.index.ids.none() {
+                return None;
+            }
+            let bytes = self.bytes(id);
+            if bytes.len() == length && bytes.starts_with(left) && bytes.ends_with(right) {
+                return Some(id);
+            }
+            at += 1;
+        }
+    }
+
+    fn find_sorted(&self, left: &[u8], right: &[u8]) -> Option<u32> {
+        let (mut low, mut high) = (0, self.index.ids.len());
         while low < high {
             let middle = low.midpoint(high);
-            let id = self.sorted.get(middle)?;
+            let id = self.index.ids.get(middle)?;
             match compare_joined(self.bytes(id), left, right) {
                 Ordering::Equal => return Some(id),
                 Ordering::Less => low = middle + 1,

@@ -148,6 +148,6 @@ fn spec(
         bos: end,
         unknown: None,
         end_tokens: end.into_iter().collect(),
-        added: (0..n_special as u32).map(|id| Added { id, lstrip: false, rstrip: false }).collect(),
+        added: (0..n_special as u32).map(Added::new).collect(),
     }
 }

@@ -188,13 +188,13 @@ impl<'j> Vocabulary<'j> {
             {
                 return Err(token.error(format!("{content:?} has id {id}, but {known} in the vocabulary")));
             }
-            if token.get("single_word").bool_or(false)? {
-                return Err(token.get("single_word").unsupported("matching whole words only"));
-            }
+            let flag = |name| token.get(name).bool_or(false);
             let flags = Added {
-                id,
-                lstrip: token.get("lstrip").bool_or(false)?,
-                rstrip: token.get("rstrip").bool_or(false)?,
+                lstrip: flag("lstrip")?,
+                rstrip: flag("rstrip")?,
+                single_word: flag("single_word")?,
+                normalized: flag("normalized")?,
+                ..Added::new(id)
             };
             added.push((flags, content, token.get("special").bool_or(false)?));
         }

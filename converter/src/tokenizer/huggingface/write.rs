@@ -121,8 +121,8 @@ fn added_tokens(spec: &TokenizerSpec, names: &[String]) -> Vec<Value> {
         .filter_map(|added| token(added.id).map(|(token, name)| (added, token, name)))
         .map(|(added, token, name)| {
             json!({
-                "id": added.id, "content": name, "single_word": false, "lstrip": added.lstrip, "rstrip": added.rstrip,
-                "normalized": false, "special": token.token_type != TokenType::UserDefined,
+                "id": added.id, "content": name, "single_word": added.single_word, "lstrip": added.lstrip,
+                "rstrip": added.rstrip, "normalized": added.normalized, "special": token.token_type != TokenType::UserDefined,
             })
         })
         .collect()
