@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde_json::json;
 use smidgen_runtime::Pool;
+use smidgen_trainer::data::TokenCache;
 use smidgen_trainer::run::config::{
     self, DataConfig, Length, ModelConfig, OptimizerChoice, RunConfig, ScheduleChoice, TokenizerChoice,
     TrainingConfig, suggested_ffn, suggested_heads, suggested_lr,
@@ -33,11 +34,16 @@ Examples:
   smidgen train
   smidgen train --data books/ --minutes 30 --layers 6 --dim 192 --vocab 4096
   smidgen train --data shakespeare.txt --tokenizer char --arch gpt2 --layers 4 --heads 4 --dim 128 --context 64 --batch 12 --steps 2000
+  smidgen train --qat q4 --layers 5 --dim 64
+  smidgen train --from SmolLM2-135M --data notes.jsonl --context 256 --epochs 3
+  zcat corpus.jsonl.gz | smidgen train --data -
   smidgen train --resume runs/stories
 
-Text: UTF-8 files (from a folder: *.txt, *.text, *.md), of any size. A line or word <|endoftext|> ends a
-document; without it a file is one document. About a fiftieth of the documents is held out to measure
-what was learned; of a single one, the last tenth.
+Text: UTF-8 files (from a folder: *.txt, *.text, *.md, *.jsonl, *.ndjson), of any size. A line or word
+<|endoftext|> ends a document; without it a file is one document; of JSONL every line is one. About a
+fiftieth of the documents is held out to measure what was learned; of a single one, the last tenth.
+Tokens are kept in $SMIDGEN_CACHE (~/.cache/smidgen/tokens unless set; empty for none) by the text's
+content, so that a second run need not make them again.
 
 Exit code: 0 when trained to the end, 1 for an error, 2 for wrong usage, 130 after Ctrl-C.")]
 pub struct Args {
@@ -47,6 +53,9 @@ pub struct Args {
     /// Threads; as many as cores unless told. The result does not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
+    /// Neither look for the text's tokens in the user's cache nor add them to it.
+    #[arg(long)]
+    no_cache: bool,
     /// Print one JSON object at the end instead of text.
     #[arg(long)]
     json: bool,
@@ -57,8 +66,8 @@ pub struct Args {
 /// What decides the result.
 #[derive(Debug, clap::Args)]
 struct NewRun {
-    /// A text file, a folder of them, or a pattern such as 'books/*.txt'; may be given several times.
-    /// Without it: built-in stories.
+    /// A text file, a JSONL file (objects with a field `text`), a folder of such files, a pattern such
+    /// as 'books/*.txt', or - for standard input; may be given several times. Without it: built-in stories.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     data: Vec<PathBuf>,
     /// The run's folder; it must not exist or be empty. Default: a fresh one below runs.
@@ -326,6 +335,7 @@ pub fn run(args: Args) -> Result<()> {
         Some(path) => Run::resume(path)?,
         None => Run::create(args.new.config(), args.new.out.as_deref())?,
     };
+    let run = run.with_cache(if args.no_cache { None } else { TokenCache::of_user() });
     let config = run.config().clone();
     let shown = relative(run.folder().path());
     let pool = args.threads.map_or_else(Pool::with_all_cores, |threads| Pool::new(threads.into()));

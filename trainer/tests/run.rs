@@ -6,8 +6,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use smidgen_trainer::data::TokenCache;
 use smidgen_trainer::parallel::Pool;
-use smidgen_trainer::run::config::{Arch, DataConfig, Length, ModelConfig, TokenizerChoice};
+use smidgen_trainer::run::config::{Arch, DataConfig, Length, ModelConfig, Quant, TokenizerChoice};
 use smidgen_trainer::run::metrics::{self, Row};
 use smidgen_trainer::run::{Event, Outcome, Run, RunConfig, TrainError, finish};
 
@@ -220,6 +221,92 @@ fn other_text_is_not_resumed_on() {
     fs::write(&text, "One fish, two fish, red fish, new fish. ".repeat(100)).unwrap();
     let error = train(Run::resume(&folder).unwrap(), 2).unwrap_err();
     assert!(matches!(error, TrainError::DataChanged { .. }), "{error}");
+}
+
+#[test]
+fn tokens_are_found_again_by_their_texts_content() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let cache = Some(TokenCache::new(at("cache")));
+    let words = "One fish, two fish, red fish, blue fish. ".repeat(100);
+    let run = |name: &str, file: &str, vocab: u32| {
+        let mut config = tiny(Arch::Llama, 3);
+        (config.data.paths, config.data.vocab_size) = (vec![at(file)], vocab);
+        let run = Run::create(config, Some(&at(name))).unwrap().with_cache(cache.clone());
+        let mut tokenized = false;
+        let mut observer = |event: Event<'_>| tokenized |= matches!(event, Event::Tokenizing { .. });
+        let outcome = run.train(&Pool::new(1), &never(), &mut observer).unwrap();
+        (tokenized, tensors(&outcome))
+    };
+    fs::write(at("a.txt"), &words).unwrap();
+    fs::write(at("b.txt"), &words).unwrap();
+    fs::write(at("c.txt"), words.replace("red", "dead")).unwrap();
+    let (tokenized, first) = run("first", "a.txt", 300);
+    assert!(tokenized);
+    // The same content under another name is found, and trains to the same bits.
+    assert!(run("second", "b.txt", 300) == (false, first.clone()));
+    // The cache may go at any time; the runs keep what they have.
+    fs::remove_dir_all(at("cache")).unwrap();
+    Run::resume(&at("second")).unwrap().train(&Pool::new(1), &never(), &mut |_: Event<'_>| {}).unwrap();
+    assert!(run("third", "a.txt", 300) == (true, first.clone()));
+    // Other content or another vocabulary is something else.
+    assert!(run("fourth", "c.txt", 300).0);
+    assert!(run("fifth", "a.txt", 310).0);
+    // A damaged entry is none.
+    for entry in fs::read_dir(at("cache")).unwrap() {
+        fs::remove_file(entry.unwrap().path().join("tokens/train-00000.bin")).unwrap();
+    }
+    assert!(run("sixth", "a.txt", 300) == (true, first));
+}
+
+#[test]
+fn training_for_a_model_file_is_resumed_exactly_too() {
+    let dir = tempfile::tempdir().unwrap();
+    for arch in [Arch::Llama, Arch::Gpt2] {
+        let mut config = tiny(arch, 40);
+        (config.quant, config.training.qat, config.training.qat_part) = (Quant::Q4, Some(Quant::Q4), 0.5);
+        config.training.dropout = 0.1;
+        let straight =
+            train(Run::create(config.clone(), Some(&dir.path().join(format!("{arch:?}")))).unwrap(), 2);
+        let straight = straight.unwrap();
+        let best = straight.best.unwrap();
+        assert!(best.step >= 20, "only rounded models count: {best:?}");
+        let exported = finish::export(&straight, &config).unwrap();
+        assert!(fs::metadata(exported.path).unwrap().len() < 30_000, "4-bit matrices");
+        // Stopped and resumed while rounding: the same bits.
+        let folder = dir.path().join(format!("{arch:?}-broken"));
+        train_until(Run::create(config, Some(&folder)).unwrap(), 27);
+        let resumed = train(Run::resume(&folder).unwrap(), 1).unwrap();
+        assert!(tensors(&resumed) == tensors(&straight), "{arch:?}: other bits");
+    }
+}
+
+#[test]
+fn fine_tuning_begins_where_the_checkpoint_was() {
+    let dir = tempfile::tempdir().unwrap();
+    for arch in [Arch::Llama, Arch::Gpt2] {
+        let at = |name: &str| dir.path().join(format!("{arch:?}-{name}"));
+        let mut config = tiny(arch, 30);
+        config.model.qk_norm = arch == Arch::Llama;
+        config.model.tied = arch == Arch::Llama;
+        let base = train(Run::create(config.clone(), Some(&at("base"))).unwrap(), 2).unwrap();
+        // On the same stories: the loss before the first step is that of the base.
+        let mut tuned = RunConfig { from: Some(base.checkpoint.clone()), ..tiny(arch, 6) };
+        (tuned.model.context, tuned.training.lr) = (0, 0.0);
+        let outcome = train(Run::create(tuned.clone(), Some(&at("tuned"))).unwrap(), 2).unwrap();
+        let rows = metrics::read(&outcome.folder.join("metrics.jsonl")).unwrap();
+        let Row::Validation(first) = rows[0] else { panic!("{:?}", rows[0]) };
+        let last = metrics::read(&base.folder.join("metrics.jsonl")).unwrap();
+        let Some(Row::Validation(last)) = last.last().copied() else { panic!() };
+        assert_eq!(first.validation_loss.to_bits(), last.validation_loss.to_bits(), "{arch:?}");
+        // A shorter context, and resuming.
+        tuned.model.context = 16;
+        let short = train_until(Run::create(tuned.clone(), Some(&at("short"))).unwrap(), 2);
+        train(Run::resume(&short.folder).unwrap(), 1).unwrap();
+        tuned.model.context = 64;
+        let error = Run::create(tuned, Some(&at("long"))).unwrap_err().to_string();
+        assert!(error.contains("--context is 64, but must be at most the checkpoint's, 32"), "{error}");
+    }
 }
 
 const CHILD_FOLDER: &str = "SMIDGEN_TEST_RUN_FOLDER";

@@ -15,7 +15,8 @@ pub struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    /// Batches of `batch` windows of `seq_len` tokens, at random places of `tokens`.
+    /// Batches of `batch` windows of `seq_len` tokens. In every pass over `tokens` each window
+    /// comes once, in an order of that pass; where the first one begins changes from pass to pass.
     ///
     /// # Errors
     /// [`DataError::TooFewTokens`] if there are not `seq_len + 1`.
@@ -32,10 +33,39 @@ impl<'a> Batches<'a> {
     pub fn fill(&self, index: u64, inputs: &mut [u32], targets: &mut [u32]) {
         assert_eq!(inputs.len(), self.batch * self.seq_len, "inputs [batch, seq_len]");
         // The same seed also chooses weights and stories, which should have nothing in common.
-        let mut rng = Rng::at(self.seed ^ 0x6261_7463_6865_7321, index);
+        let seed = self.seed ^ 0x6261_7463_6865_7321;
         let places = self.tokens.len() - self.seq_len;
-        let starts = (0..self.batch).map(|_| rng.below(places));
+        // A pass that begins up to a window late still has this many.
+        let n_windows = (places / self.seq_len).max(1) as u64;
+        let starts = (0..self.batch as u64).map(|row| {
+            let number = u128::from(index) * self.batch as u128 + u128::from(row);
+            let (pass, window) =
+                ((number / u128::from(n_windows)) as u64, (number % u128::from(n_windows)) as u64);
+            let mut rng = Rng::at(seed, pass);
+            let late = rng.below(places.min(self.seq_len));
+            late + permuted(window, n_windows, rng.next_u64()) as usize * self.seq_len
+        });
         fill_windows(self.tokens, self.seq_len, starts, inputs, targets);
+    }
+}
+
+/// Where `index` of `n` things comes in the order that `key` names: four rounds of a Feistel network
+/// on numbers of as few bits as do, again until the result is below `n` (Black and Rogaway, "Ciphers
+/// with arbitrary finite domains", 2002). No memory, and any place of the order at once.
+fn permuted(index: u64, n: u64, key: u64) -> u64 {
+    let half = (64 - (n - 1).leading_zeros()).div_ceil(2).max(1);
+    let mask = (1u64 << half) - 1;
+    let mut x = index;
+    loop {
+        let (mut left, mut right) = (x >> half, x & mask);
+        for round in 0..4 {
+            let mixed = Rng::at(key, right << 2 | round).next_u64() & mask;
+            (left, right) = (right, left ^ mixed);
+        }
+        x = left << half | right;
+        if x < n {
+            return x;
+        }
     }
 }
 
@@ -132,6 +162,30 @@ mod tests {
         for (row, targets) in inputs.chunks(15).zip(targets.chunks(15)) {
             assert!(row.windows(2).all(|pair| pair[1] == pair[0] + 1), "a window of the text");
             assert!(row.iter().zip(targets).all(|(input, target)| *target == input + 1));
+        }
+    }
+
+    #[test]
+    fn a_pass_shows_every_window_once() {
+        for n in [1, 2, 3, 17, 64, 1000] {
+            let mut seen: Vec<u64> = (0..n).map(|index| permuted(index, n, 9)).collect();
+            assert!(n < 10 || seen != (0..n).map(|index| permuted(index, n, 10)).collect::<Vec<_>>());
+            assert!(n < 10 || seen != (0..n).collect::<Vec<_>>());
+            seen.sort_unstable();
+            assert_eq!(seen, (0..n).collect::<Vec<_>>());
+        }
+        let bytes = numbered(1000);
+        let batches = Batches::new(Tokens::from_bytes(&bytes, false), 3, 10, 4).unwrap();
+        let (mut inputs, mut targets) = (vec![0; 30], vec![0; 30]);
+        // (1000 - 10) / 10 windows a pass, three a batch.
+        for pass in 0..3 {
+            let mut seen = vec![0; 1000];
+            for index in pass * 33..(pass + 1) * 33 {
+                batches.fill(index, &mut inputs, &mut targets);
+                inputs.iter().for_each(|&token| seen[token as usize] += 1);
+            }
+            assert_eq!(seen.iter().sum::<i32>(), 990);
+            assert!(seen.iter().all(|&n| n <= 1), "pass {pass}");
         }
     }
 

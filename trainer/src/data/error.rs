@@ -36,6 +36,16 @@ pub enum DataError {
         /// That byte.
         byte: u8,
     },
+    /// A line of a JSONL file is no object with a text.
+    #[error("{}: line {line}: {why}; each line must be an object with a field `text`", path.display())]
+    BadLine {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: u64,
+        /// What does not fit.
+        why: String,
+    },
     /// Too few tokens for even one window.
     #[error(
         "too little text: {part} has {found} tokens, but a context of {context} needs at least {}; \

@@ -123,7 +123,7 @@ impl FileReader {
 
 /// A place at or before `limit` where cutting changes no token: before a space between two
 /// letters, which begins a pre-token under every pattern there is. Failing that, any character.
-fn cut_before(text: &str, limit: usize) -> usize {
+pub(super) fn cut_before(text: &str, limit: usize) -> usize {
     let bytes = text.as_bytes();
     let letter = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_alphabetic);
     (limit.saturating_sub(CUT_SEARCH).max(1)..=limit)

@@ -6,6 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use super::error::{DataError, io_error};
+use super::hash::Hasher;
+use super::jsonl::JsonlReader;
 use super::reader::FileReader;
 use crate::stories::Stories;
 
@@ -13,7 +15,9 @@ use crate::stories::Stories;
 pub const SEPARATOR: &str = "<|endoftext|>";
 
 /// What is taken from a folder. A file that is named outright may be called anything.
-const TEXT_EXTENSIONS: [&str; 3] = ["txt", "text", "md"];
+const TEXT_EXTENSIONS: [&str; 5] = ["txt", "text", "md", "jsonl", "ndjson"];
+/// Files of JSON objects, one a line.
+const JSON_EXTENSIONS: [&str; 2] = ["jsonl", "ndjson"];
 
 /// A stretch of one document, cut where a tokenizer would cut too wherever there is such a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +55,7 @@ pub enum Corpus {
 
 impl Corpus {
     /// Finds the files that `paths` mean: each is a file, a folder (searched to any depth for
-    /// `.txt`, `.text` and `.md`, hidden ones left out) or a pattern with `*`, `?`, `[…]`, `**`.
+    /// `.txt`, `.text`, `.md`, `.jsonl` and `.ndjson`, hidden ones left out) or a pattern with `*`, `?`, `[…]`, `**`.
     /// Files come in order of `paths` and, within one, of their names; none comes twice.
     ///
     /// # Errors
@@ -97,7 +101,7 @@ impl Corpus {
     }
 
     /// All documents from the first on, in pieces. Files are split at `<|endoftext|>`; a file
-    /// without it is one document. White space around a document is dropped, and so are
+    /// without it is one document. Of `.jsonl` and `.ndjson` every line is one: its field `text`. White space around a document is dropped, and so are
     /// documents of nothing else.
     pub fn pieces(&self) -> Pieces<'_> {
         let from = match self {
@@ -105,6 +109,24 @@ impl Corpus {
             Self::Files(files) => From::Files { files: files.iter(), reader: None },
         };
         Pieces { from, document: 0, bytes_read: 0 }
+    }
+
+    /// Takes in everything that decides the documents: the files' content and kind, not their names.
+    pub(crate) fn hash(&self, hasher: &mut Hasher) -> Result<(), DataError> {
+        match self {
+            Self::Stories { seed, bytes } => {
+                // Another version may tell other stories.
+                hasher.field(env!("CARGO_PKG_VERSION").as_bytes()).field(b"stories");
+                hasher.bytes(&seed.to_le_bytes()).bytes(&bytes.to_le_bytes());
+            }
+            Self::Files(files) => {
+                for TextFile { path, .. } in files {
+                    let json = has_extension(path, &JSON_EXTENSIONS);
+                    hasher.field(if json { b"jsonl" } else { b"text" }).file(path)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// One line for people.
@@ -178,15 +200,44 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
         let kind = entry.file_type().map_err(io_error("read", &path))?;
         if kind.is_dir() {
             walk(&path, files)?;
-        } else if path.is_file()
-            && path.extension().is_some_and(|extension| {
-                TEXT_EXTENSIONS.iter().any(|text| extension.eq_ignore_ascii_case(text))
-            })
-        {
+        } else if path.is_file() && has_extension(&path, &TEXT_EXTENSIONS) {
             files.push(path);
         }
     }
     Ok(())
+}
+
+fn has_extension(path: &Path, extensions: &[&str]) -> bool {
+    path.extension().is_some_and(|found| extensions.iter().any(|text| found.eq_ignore_ascii_case(text)))
+}
+
+/// An open file of either kind.
+enum Reader {
+    Text(FileReader),
+    Json(JsonlReader),
+}
+
+impl Reader {
+    fn open(path: &Path) -> Result<Self, DataError> {
+        if has_extension(path, &JSON_EXTENSIONS) {
+            return Ok(Self::Json(JsonlReader::open(path)?));
+        }
+        Ok(Self::Text(FileReader::open(path)?))
+    }
+
+    fn bytes_read(&self) -> u64 {
+        match self {
+            Self::Text(reader) => reader.bytes_read(),
+            Self::Json(reader) => reader.bytes_read(),
+        }
+    }
+
+    fn next_piece(&mut self) -> Result<Option<(String, bool)>, DataError> {
+        match self {
+            Self::Text(reader) => reader.next_piece(),
+            Self::Json(reader) => reader.next_piece(),
+        }
+    }
 }
 
 /// The documents of a [`Corpus`], in pieces.
@@ -198,7 +249,7 @@ pub struct Pieces<'a> {
 
 enum From<'a> {
     Stories { stories: Stories, bytes: u64 },
-    Files { files: std::slice::Iter<'a, TextFile>, reader: Option<FileReader> },
+    Files { files: std::slice::Iter<'a, TextFile>, reader: Option<Reader> },
 }
 
 impl Pieces<'_> {
@@ -226,7 +277,7 @@ impl Iterator for Pieces<'_> {
                     Some(open) => open,
                     None => {
                         let file = files.next()?;
-                        match FileReader::open(&file.path) {
+                        match Reader::open(&file.path) {
                             Ok(open) => reader.insert(open),
                             Err(error) => return Some(Err(error)),
                         }
@@ -273,10 +324,11 @@ mod tests {
         fs::write(at("z.txt"), "one<|endoftext|>\ntwo\n<|endoftext|>\n").unwrap();
         fs::write(at("b/a.md"), "\u{feff}three\n").unwrap();
         fs::write(at("b/c.json"), "no").unwrap();
+        fs::write(at("b/d.jsonl"), "{\"text\": \"four\"}\n{\"text\": \"five\"}\n").unwrap();
         fs::write(at("b/.hidden/x.txt"), "no").unwrap();
         fs::write(at("empty.txt"), "").unwrap();
         let corpus = Corpus::open(&[dir.path()]).unwrap();
-        assert_eq!(documents(&corpus), ["three", "one", "two"]);
+        assert_eq!(documents(&corpus), ["three", "four", "five", "one", "two"]);
         // By a pattern, a name and again by the folder: each file once.
         let corpus = Corpus::open(&[at("*.txt"), at("b/c.json"), at("b/c.json")]).unwrap();
         assert_eq!(documents(&corpus), ["one", "two", "no"]);

@@ -1,8 +1,9 @@
 //! A corpus as token ids in files, made once and then mapped into memory.
 //!
-//! A folder holds `train.bin` and `validation.bin` (ids as little-endian u16, or u32 where the
-//! vocabulary has more than 65,536 tokens, nothing else) and `tokens.json`, which says what they
-//! are. `tokens.json` is written last: where it is, the files are whole.
+//! A folder holds `train-00000.bin`, `train-00001.bin`, … and likewise `validation-…` (ids as
+//! little-endian u16, or u32 where the vocabulary has more than 65,536 tokens, nothing else; all
+//! shards but the last are of one length) and `tokens.json`, which says what they are.
+//! `tokens.json` is written last: where it is, the files are whole.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -29,8 +30,11 @@ const MOST_HELD_OUT: f64 = 0.15;
 /// The part at the text's end that is held out where documents are too few or too uneven.
 const TAIL: u64 = 10;
 
-const TRAIN: &str = "train.bin";
-const VALIDATION: &str = "validation.bin";
+/// Tokens in a shard: files that any file system takes and that can be copied one by one.
+const SHARD_TOKENS: u64 = if cfg!(test) { 1000 } else { 1 << 28 };
+
+const TRAIN: &str = "train";
+const VALIDATION: &str = "validation";
 const DESCRIPTION: &str = "tokens.json";
 
 /// `tokens.json`.
@@ -40,11 +44,13 @@ struct Description {
     /// 16 or 32.
     bits: u32,
     vocab_size: u32,
-    /// Tokens in `train.bin`; those of `held_out_tail` are no training data.
+    /// Tokens in all shards of a part but its last.
+    shard_tokens: u64,
+    /// Tokens in `train-….bin`; those of `held_out_tail` are no training data.
     train_tokens: u64,
-    /// Tokens in `validation.bin`.
+    /// Tokens in `validation-….bin`.
     validation_tokens: u64,
-    /// If not 0, validation is this many tokens at the end of `train.bin` instead.
+    /// If not 0, validation is this many tokens at the end of the training shards instead.
     held_out_tail: u64,
     documents: u64,
     /// Bytes of text of all documents.
@@ -53,27 +59,38 @@ struct Description {
     fingerprint: u64,
 }
 
-/// Token ids in a file, training or validation.
+/// Token ids in files, training or validation.
 #[derive(Clone, Copy)]
 pub struct Tokens<'a> {
-    bytes: &'a [u8],
+    source: Source<'a>,
+    first: usize,
+    len: usize,
     wide: bool,
+}
+
+/// Where the bytes are.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Memory(&'a [u8]),
+    /// Shards of so many tokens; the last may have fewer.
+    Shards(&'a [Mapped], usize),
 }
 
 impl<'a> Tokens<'a> {
     /// Ids in memory instead of a file, as the little-endian bytes of u16 (or u32 if `wide`).
     pub fn from_bytes(bytes: &'a [u8], wide: bool) -> Self {
-        Self { bytes, wide }
+        let len = bytes.len() / if wide { 4 } else { 2 };
+        Self { source: Source::Memory(bytes), first: 0, len, wide }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.bytes.len() / if self.wide { 4 } else { 2 }
+        self.len
     }
 
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.len == 0
     }
 
     /// Copies the ids from `start` on until `out` is full.
@@ -81,13 +98,32 @@ impl<'a> Tokens<'a> {
     /// # Panics
     /// If there are too few.
     pub fn copy_to(&self, start: usize, out: &mut [u32]) {
+        assert!(start + out.len() <= self.len, "{} tokens from {start} of {}", out.len(), self.len);
+        let mut from = self.first + start;
+        let mut out = out;
+        match self.source {
+            Source::Memory(bytes) => self.read(bytes, from, out),
+            Source::Shards(shards, per_shard) => {
+                while !out.is_empty() {
+                    let (shard, at) = (from / per_shard, from % per_shard);
+                    let here = out.len().min(per_shard - at);
+                    let (now, rest) = out.split_at_mut(here);
+                    self.read(shards[shard].bytes(), at, now);
+                    (out, from) = (rest, from + here);
+                }
+            }
+        }
+    }
+
+    /// Ids from the bytes of one shard.
+    fn read(&self, bytes: &[u8], start: usize, out: &mut [u32]) {
         if self.wide {
-            let bytes = &self.bytes[start * 4..(start + out.len()) * 4];
+            let bytes = &bytes[start * 4..(start + out.len()) * 4];
             for (id, bytes) in out.iter_mut().zip(bytes.chunks_exact(4)) {
                 *id = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
             }
         } else {
-            let bytes = &self.bytes[start * 2..(start + out.len()) * 2];
+            let bytes = &bytes[start * 2..(start + out.len()) * 2];
             for (id, bytes) in out.iter_mut().zip(bytes.chunks_exact(2)) {
                 *id = u32::from(u16::from_le_bytes([bytes[0], bytes[1]]));
             }
@@ -103,8 +139,8 @@ impl<'a> Tokens<'a> {
     }
 
     fn part(&self, range: Range<usize>) -> Self {
-        let width = if self.wide { 4 } else { 2 };
-        Self { bytes: &self.bytes[range.start * width..range.end * width], wide: self.wide }
+        assert!(range.end <= self.len, "the first {} of {} tokens", range.end, self.len);
+        Self { first: self.first + range.start, len: range.len(), ..*self }
     }
 }
 
@@ -112,8 +148,8 @@ impl<'a> Tokens<'a> {
 #[derive(Debug)]
 pub struct TokenFiles {
     description: Description,
-    train: Mapped,
-    validation: Mapped,
+    train: Vec<Mapped>,
+    validation: Vec<Mapped>,
 }
 
 /// Appends the ids of a text, or says why it cannot.
@@ -155,9 +191,7 @@ impl TokenFiles {
         match result {
             Ok(()) => Self::open(folder),
             Err(error) => {
-                for name in [TRAIN, VALIDATION] {
-                    let _ = fs::remove_file(part_path(folder, name));
-                }
+                remove_parts(folder);
                 Err(error)
             }
         }
@@ -192,7 +226,19 @@ impl TokenFiles {
             );
             return Err(DataError::BadTokens { path, what });
         }
-        let map = |name, tokens: u64| Mapped::open(&folder.join(name), tokens.checked_mul(width));
+        let per_shard = description.shard_tokens;
+        if per_shard == 0 {
+            let what = "`shard_tokens` is 0".to_owned();
+            return Err(DataError::BadTokens { path, what });
+        }
+        let map = |name, tokens: u64| {
+            (0..tokens.div_ceil(per_shard))
+                .map(|shard| {
+                    let here = per_shard.min(tokens - shard * per_shard);
+                    Mapped::open(&shard_path(folder, name, shard), here.checked_mul(width))
+                })
+                .collect::<Result<Vec<_>, _>>()
+        };
         Ok(Self {
             train: map(TRAIN, description.train_tokens)?,
             validation: map(VALIDATION, description.validation_tokens)?,
@@ -210,7 +256,7 @@ impl TokenFiles {
     pub fn validation(&self) -> Tokens<'_> {
         let all = self.all_train();
         match self.description.held_out_tail as usize {
-            0 => Tokens::from_bytes(self.validation.bytes(), self.wide()),
+            0 => self.tokens(&self.validation, self.description.validation_tokens),
             tail => all.part(all.len() - tail..all.len()),
         }
     }
@@ -232,11 +278,12 @@ impl TokenFiles {
     }
 
     fn all_train(&self) -> Tokens<'_> {
-        Tokens::from_bytes(self.train.bytes(), self.wide())
+        self.tokens(&self.train, self.description.train_tokens)
     }
 
-    fn wide(&self) -> bool {
-        self.description.bits == 32
+    fn tokens<'a>(&'a self, shards: &'a [Mapped], len: u64) -> Tokens<'a> {
+        let source = Source::Shards(shards, self.description.shard_tokens as usize);
+        Tokens { source, first: 0, len: len as usize, wide: self.description.bits == 32 }
     }
 }
 
@@ -268,8 +315,21 @@ impl Mapped {
     }
 }
 
-fn part_path(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!("{name}.part"))
+fn shard_path(folder: &Path, name: &str, shard: u64) -> PathBuf {
+    folder.join(format!("{name}-{shard:05}.bin"))
+}
+
+fn part_path(folder: &Path, name: &str, shard: u64) -> PathBuf {
+    folder.join(format!("{name}-{shard:05}.bin.part"))
+}
+
+/// Removes what an interrupted build has left.
+fn remove_parts(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "part") {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn build_files(
@@ -289,8 +349,8 @@ fn build_files(
         _ => {}
     }
     let wide = encoding.vocab_size > 1 << 16;
-    let mut train = Sink::create(part_path(folder, TRAIN), wide)?;
-    let mut validation = Sink::create(part_path(folder, VALIDATION), wide)?;
+    let mut train = Sink::create(folder, TRAIN, wide)?;
+    let mut validation = Sink::create(folder, VALIDATION, wide)?;
     for sink in [&mut train, &mut validation] {
         sink.put(&[encoding.end_of_text])?;
     }
@@ -330,6 +390,7 @@ fn build_files(
     if !(LEAST_HELD_OUT..=MOST_HELD_OUT).contains(&part) || validation.tokens < window {
         // What was held out goes to the end, of which a tenth becomes validation.
         train.append(&mut validation)?;
+        validation = Sink::create(folder, VALIDATION, wide)?;
         held_out_tail = (train.tokens / TAIL).max(window).min(train.tokens);
     }
     let (n_train, n_validation) = if held_out_tail == 0 {
@@ -345,6 +406,7 @@ fn build_files(
     let description = Description {
         bits: if wide { 32 } else { 16 },
         vocab_size: encoding.vocab_size,
+        shard_tokens: SHARD_TOKENS,
         train_tokens: train.tokens,
         validation_tokens: validation.tokens,
         held_out_tail,
@@ -352,8 +414,8 @@ fn build_files(
         text_bytes,
         fingerprint: train.fingerprint ^ validation.fingerprint.rotate_left(1),
     };
-    train.finish(&folder.join(TRAIN))?;
-    validation.finish(&folder.join(VALIDATION))?;
+    train.finish()?;
+    validation.finish()?;
     sync_folder(folder).map_err(io_error("write", folder))?;
     let path = folder.join(DESCRIPTION);
     write_json(&path, &description).map_err(io_error("write", &path))
@@ -382,9 +444,13 @@ fn encode_all(
     Ok(parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
 }
 
-/// A token file while it is written.
+/// A part's token files while they are written.
 struct Sink {
-    path: PathBuf,
+    folder: PathBuf,
+    name: &'static str,
+    /// The shard that is open, and the tokens in it.
+    shard: u64,
+    filled: u64,
     file: BufWriter<File>,
     bytes: Vec<u8>,
     wide: bool,
@@ -393,47 +459,93 @@ struct Sink {
 }
 
 impl Sink {
-    fn create(path: PathBuf, wide: bool) -> Result<Self, DataError> {
-        // Readable, because a small one is appended to the other.
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
-        let file = BufWriter::with_capacity(1 << 18, file.map_err(io_error("create", &path))?);
-        Ok(Self { path, file, bytes: Vec::new(), wide, tokens: 0, fingerprint: 0 })
+    fn create(folder: &Path, name: &'static str, wide: bool) -> Result<Self, DataError> {
+        let file = Self::open(folder, name, 0)?;
+        let folder = folder.to_path_buf();
+        let (shard, filled, tokens, fingerprint) = (0, 0, 0, 0);
+        Ok(Self { folder, name, shard, filled, file, bytes: Vec::new(), wide, tokens, fingerprint })
+    }
+
+    fn open(folder: &Path, name: &str, shard: u64) -> Result<BufWriter<File>, DataError> {
+        let path = part_path(folder, name, shard);
+        let file = File::create(&path).map_err(io_error("create", &path))?;
+        Ok(BufWriter::with_capacity(1 << 18, file))
+    }
+
+    fn path(&self) -> PathBuf {
+        part_path(&self.folder, self.name, self.shard)
     }
 
     fn put(&mut self, ids: &[u32]) -> Result<(), DataError> {
-        self.bytes.clear();
         for &id in ids {
             self.fingerprint = (self.fingerprint ^ u64::from(id)).wrapping_mul(0x0100_0000_01b3);
-            if self.wide {
-                self.bytes.extend(id.to_le_bytes());
-            } else {
-                self.bytes.extend((id as u16).to_le_bytes());
-            }
         }
+        self.write(ids)
+    }
+
+    fn write(&mut self, mut ids: &[u32]) -> Result<(), DataError> {
         self.tokens += ids.len() as u64;
-        self.file.write_all(&self.bytes).map_err(io_error("write", &self.path))
+        while !ids.is_empty() {
+            if self.filled == SHARD_TOKENS {
+                self.close()?;
+                self.file = Self::open(&self.folder, self.name, self.shard + 1)?;
+                (self.shard, self.filled) = (self.shard + 1, 0);
+            }
+            let room = (SHARD_TOKENS - self.filled).min(ids.len() as u64);
+            let (now, rest) = ids.split_at(room as usize);
+            self.bytes.clear();
+            if self.wide {
+                now.iter().for_each(|id| self.bytes.extend(id.to_le_bytes()));
+            } else {
+                now.iter().for_each(|&id| self.bytes.extend((id as u16).to_le_bytes()));
+            }
+            self.file.write_all(&self.bytes).map_err(io_error("write", &self.path()))?;
+            self.filled += room;
+            ids = rest;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), DataError> {
+        let synced = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
+        synced.map_err(io_error("write", &self.path()))
     }
 
     /// Moves all of `other` to this one's end.
     fn append(&mut self, other: &mut Self) -> Result<(), DataError> {
-        use std::io::{Seek, SeekFrom};
-        let read = io_error("read", &other.path);
-        let write = io_error("write", &self.path);
-        other.file.flush().map_err(io_error("write", &other.path))?;
-        let file = other.file.get_mut();
-        file.seek(SeekFrom::Start(0)).map_err(read)?;
-        std::io::copy(file, &mut self.file).map_err(write)?;
-        let emptied = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
-        emptied.map_err(io_error("write", &other.path))?;
-        self.tokens += std::mem::take(&mut other.tokens);
-        self.fingerprint ^= std::mem::take(&mut other.fingerprint).rotate_left(2);
+        other.close()?;
+        let width = if self.wide { 4 } else { 2 };
+        for shard in 0..=other.shard {
+            let path = part_path(&other.folder, other.name, shard);
+            let here = SHARD_TOKENS.min(other.tokens - shard * SHARD_TOKENS);
+            let mapped = Mapped::open(&path, Some(here * width))?;
+            let all = Tokens::from_bytes(mapped.bytes(), self.wide);
+            let mut ids = vec![0; all.len().min(1 << 16)];
+            for start in (0..all.len()).step_by(1 << 16) {
+                let ids = &mut ids[..(all.len() - start).min(1 << 16)];
+                all.copy_to(start, ids);
+                self.write(ids)?;
+            }
+            drop(mapped);
+            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+        }
+        self.fingerprint ^= other.fingerprint.rotate_left(2);
         Ok(())
     }
 
-    fn finish(mut self, target: &Path) -> Result<(), DataError> {
-        self.file.flush().map_err(io_error("write", &self.path))?;
-        self.file.get_ref().sync_all().map_err(io_error("write", &self.path))?;
-        fs::rename(&self.path, target).map_err(io_error("write", target))
+    /// Gives the files their names; one without tokens goes.
+    fn finish(mut self) -> Result<(), DataError> {
+        self.close()?;
+        for shard in 0..=self.shard {
+            let part = part_path(&self.folder, self.name, shard);
+            if self.tokens == 0 {
+                fs::remove_file(&part).map_err(io_error("remove", &part))?;
+            } else {
+                let target = shard_path(&self.folder, self.name, shard);
+                fs::rename(&part, &target).map_err(io_error("write", &target))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -64,9 +64,13 @@ fn documents_go_whole_to_one_side() {
     let told: Vec<String> = (0..1000).map(|i| format!("Document number {i}.")).collect();
     for (vocab_size, width) in [(257, 2), (70_000, 4)] {
         let (files, names) = build(&told.join("<|endoftext|>"), vocab_size, 16).unwrap();
-        assert_eq!(names, ["tokens.json", "train.bin", "validation.bin"]);
+        // About 20 bytes a document and shards of 1000 tokens.
+        let shards = names.iter().filter(|name| name.starts_with("train-000")).count();
+        assert!(shards > 15 && names[0] == "tokens.json" && names[1] == "train-00000.bin", "{names:?}");
+        assert!(names.len() == 1 + shards + files.validation().len().div_ceil(1000), "{names:?}");
+        let sizes: u64 = files.train.iter().map(|shard| shard.bytes().len() as u64).sum();
+        assert_eq!(sizes, files.train().len() as u64 * width);
         let (train, validation) = (files.train(), files.validation());
-        assert_eq!(train.bytes.len(), train.len() * width);
         let (train, validation) = (documents(&ids(train)), documents(&ids(validation)));
         assert!((8..40).contains(&validation.len()), "{}", validation.len());
         let mut all = [train, validation].concat();
@@ -122,7 +126,7 @@ fn errors_leave_nothing_behind() {
         // A file of another length than the description says is refused.
         let stop = AtomicBool::new(false);
         TokenFiles::build(&corpus, encoding, &folder, 16, &Pool::new(2), &stop, &mut |_, _| {}).unwrap();
-        let path = folder.join("train.bin");
+        let path = folder.join("train-00001.bin");
         let length = fs::metadata(&path).unwrap().len();
         File::options().write(true).open(&path).unwrap().set_len(length - 2).unwrap();
         let Err(error) = TokenFiles::open(&folder) else { panic!() };

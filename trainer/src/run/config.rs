@@ -8,6 +8,7 @@ use smidgen_runtime::format::DType;
 use smidgen_runtime::{Architecture, Config};
 
 use super::error::TrainError;
+use super::stdin::STDIN;
 use crate::data::Corpus;
 use crate::model::ModelOptions;
 
@@ -35,7 +36,7 @@ pub struct RunConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Files, folders or patterns; none for the built-in stories.
+    /// Files, folders or patterns, or `-` for standard input; none for the built-in stories.
     pub paths: Vec<PathBuf>,
     /// How much of the built-in stories, in bytes of text.
     pub stories_bytes: u64,
@@ -361,8 +362,20 @@ impl DataConfig {
         Ok(Corpus::open(&self.paths)?)
     }
 
+    /// Whether the text comes from standard input.
+    pub(super) fn takes_stdin(&self) -> Result<bool, TrainError> {
+        match self.paths.iter().filter(|path| *path == Path::new(STDIN)).count() {
+            0 => Ok(false),
+            1 => Ok(true),
+            n => Err(TrainError::option("--data", "- ".repeat(n).trim_end(), "- at most once".to_owned())),
+        }
+    }
+
     /// A name for the run: that of the text.
     pub fn name(&self) -> String {
+        if self.paths.first().is_some_and(|path| path == Path::new(STDIN)) {
+            return "stdin".to_owned();
+        }
         let stem = self.paths.first().and_then(|path| path.file_stem());
         let name: String = stem.map_or("stories".into(), |stem| stem.to_string_lossy()).into_owned();
         // A pattern's stars have no place in a folder's name.

@@ -16,6 +16,7 @@ pub mod plan;
 pub mod plot;
 mod prepare;
 mod start;
+mod stdin;
 mod train;
 mod watch;
 mod weights;

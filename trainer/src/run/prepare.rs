@@ -6,22 +6,26 @@ use smidgen_converter::tokenizer::huggingface;
 use smidgen_runtime::tokenizer::{CachedEncoder, OwnedTokenizer, PreTokenizer, Special, TokenizerSpec};
 
 use super::checkpoint::share;
-use super::config::{RunConfig, TokenizerChoice};
+use super::config::{DataConfig, RunConfig, TokenizerChoice};
 use super::error::TrainError;
 use super::folder::RunFolder;
 use super::observer::{Event, Observer};
 use super::start;
 use crate::bpe::{BpeTrainer, char_level};
+use crate::data::hash::Hasher;
 use crate::data::parts::{for_parts, next_batch};
 use crate::data::source::SEPARATOR;
 use crate::data::tokens::{Encoder, Encoding};
-use crate::data::{Corpus, DataError, Piece, TokenFiles};
+use crate::data::{Corpus, DataError, Piece, TokenCache, TokenFiles};
 use crate::parallel::Pool;
 use crate::rng::Rng;
 
 /// Text that a vocabulary is learned from: of more, a sample is taken. More text changes the
 /// merges of a small vocabulary hardly at all.
 const SAMPLE_BYTES: u64 = 64 << 20;
+
+/// Changes whenever the same text would give other tokens, or files of another form.
+const CACHE_VERSION: &[u8] = b"1";
 
 /// A tokenizer and the text as its tokens.
 pub(super) struct Prepared {
@@ -33,16 +37,29 @@ pub(super) struct Prepared {
 pub(super) fn prepare(
     folder: &RunFolder,
     config: &RunConfig,
+    cache: Option<&TokenCache>,
     pool: &Pool,
     stop: &AtomicBool,
     observer: &mut dyn Observer,
 ) -> Result<Prepared, TrainError> {
-    if TokenFiles::exist(&folder.tokens()) && folder.tokenizer().exists() {
+    let open = || {
         let tokenizer = huggingface::read_directory(folder.path()).map_err(smidgen_converter::Error::from)?;
-        return Ok(Prepared { tokenizer, tokens: TokenFiles::open(&folder.tokens())? });
+        Ok(Prepared { tokenizer, tokens: TokenFiles::open(&folder.tokens())? })
+    };
+    if TokenFiles::exist(&folder.tokens()) && folder.tokenizer().exists() {
+        return open();
     }
     let corpus = config.data.corpus(config.training.seed)?;
     let given = config.from.as_deref().map(start::open).transpose()?.and_then(|from| from.tokenizer);
+    let entry = match cache {
+        Some(cache) => Some((cache, cache_key(config, &corpus, given.as_ref())?)),
+        None => None,
+    };
+    if let Some((cache, key)) = &entry
+        && cache.fetch(key, folder.path())?
+    {
+        return open();
+    }
     let tokenizer = match (given, config.data.tokenizer) {
         (Some(tokenizer), _) => tokenizer,
         (None, TokenizerChoice::Bpe) => learn_bpe(&corpus, config.data.vocab_size, pool, stop, observer)?,
@@ -67,7 +84,34 @@ pub(super) fn prepare(
     let mut progress = |done, total| observer.notice(Event::Tokenizing { done, total });
     let context = config.model.context as usize;
     let tokens = TokenFiles::build(&corpus, &encoding, &folder.tokens(), context, pool, stop, &mut progress)?;
+    if let Some((cache, key)) = &entry {
+        cache.add(key, folder.path(), &["tokenizer.json", "tokenizer_config.json"]);
+    }
     Ok(Prepared { tokenizer, tokens })
+}
+
+/// A name for everything that decides tokenizer and tokens.
+fn cache_key(
+    config: &RunConfig,
+    corpus: &Corpus,
+    given: Option<&TokenizerSpec>,
+) -> Result<String, TrainError> {
+    let mut hasher = Hasher::new();
+    hasher.field(CACHE_VERSION).bytes(&config.model.context.to_le_bytes());
+    match given {
+        Some(spec) => {
+            let json = huggingface::to_json(spec).map_err(smidgen_converter::Error::from)?;
+            hasher.field(b"given").field(json.as_bytes());
+            // What tokenizer.json does not say.
+            hasher.field(format!("{:?} {:?} {}", spec.bos, spec.end_tokens, spec.add_bos).as_bytes());
+        }
+        None => {
+            let DataConfig { tokenizer, vocab_size, .. } = &config.data;
+            hasher.field(format!("{tokenizer:?} {vocab_size}").as_bytes());
+        }
+    }
+    corpus.hash(&mut hasher)?;
+    Ok(hasher.finish())
 }
 
 fn tokenizer_error(why: impl ToString) -> TrainError {

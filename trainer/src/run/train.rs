@@ -18,10 +18,11 @@ use super::optimizer::Optimizer;
 use super::plan::{Calibration, Plan, schedule};
 use super::prepare::{Prepared, prepare};
 use super::start;
+use super::stdin::{STDIN, Stdin};
 use super::watch::{Speed, Spikes};
 use super::weights;
 use crate::data::files::{write_file, write_json};
-use crate::data::{Batches, DataError, TokenFiles, ValidationWindows};
+use crate::data::{Batches, DataError, TokenCache, TokenFiles, ValidationWindows};
 use crate::model::{Model, Regime, Workspace, forward_backward, forward_loss};
 use crate::parallel::Pool;
 use crate::qat::FakeQuant;
@@ -39,6 +40,7 @@ pub struct Run {
     config: RunConfig,
     from: Option<PathBuf>,
     fresh: bool,
+    cache: Option<TokenCache>,
 }
 
 /// How a run ended.
@@ -65,7 +67,8 @@ pub struct Outcome {
 }
 
 impl Run {
-    /// A new run in the folder `out`, or in a fresh one below `runs`.
+    /// A new run in the folder `out`, or in a fresh one below `runs`. If `-` is among the data, the
+    /// process's standard input is read to its end and kept in the folder.
     ///
     /// # Errors
     /// A setting out of range, data that is not there, or a folder that cannot be made or is in
@@ -74,7 +77,14 @@ impl Run {
         let mut config = config;
         start::complete(&mut config)?;
         config.validate()?;
-        config.data.corpus(config.training.seed)?;
+        let (mut source, named) = (None, config.data.clone());
+        if config.data.takes_stdin()? {
+            source = Some(Stdin::open()?);
+            config.data.paths.retain(|path| path != Path::new(STDIN));
+        }
+        if source.is_none() || !config.data.paths.is_empty() {
+            config.data.corpus(config.training.seed)?;
+        }
         // A run must find its text again when it is resumed from elsewhere.
         for path in &mut config.data.paths {
             *path = std::path::absolute(&*path).map_err(TrainError::io("find", path))?;
@@ -82,16 +92,34 @@ impl Run {
         Model::new(config.model.with_vocab(config.data.vocab_size)?, config.model.options())?;
         let folder = match out {
             Some(out) => RunFolder::create(out)?,
-            None => RunFolder::create_numbered(Path::new("runs"), &config.data.name())?,
+            None => RunFolder::create_numbered(Path::new("runs"), &named.name())?,
         };
-        let path = folder.config();
-        match write_json(&path, &config) {
-            Ok(()) => Ok(Self { folder, config, from: None, fresh: true }),
+        match Self::begin(&folder, config, source) {
+            Ok(config) => Ok(Self { folder, config, from: None, fresh: true, cache: None }),
             Err(error) => {
                 folder.discard();
-                Err(TrainError::io("write", &path)(error))
+                Err(error)
             }
         }
+    }
+
+    /// Writes down what is to be done, and keeps the text of a stream.
+    fn begin(
+        folder: &RunFolder,
+        mut config: RunConfig,
+        source: Option<Stdin>,
+    ) -> Result<RunConfig, TrainError> {
+        if let Some(source) = source {
+            config.data.paths.push(source.keep(folder.path())?);
+        }
+        let path = folder.config();
+        write_json(&path, &config).map_err(TrainError::io("write", &path))?;
+        Ok(config)
+    }
+
+    /// Looks for the text's tokens in this cache, and adds them to it.
+    pub fn with_cache(self, cache: Option<TokenCache>) -> Self {
+        Self { cache, ..self }
     }
 
     /// Goes on with the run of which `path` is the folder or a checkpoint.
@@ -104,7 +132,7 @@ impl Run {
             Some(checkpoint) => checkpoint::read_state(checkpoint)?.config,
             None => RunConfig::read(&folder.config())?,
         };
-        Ok(Self { folder, config, from, fresh: false })
+        Ok(Self { folder, config, from, fresh: false, cache: None })
     }
 
     /// Where the run keeps everything.
@@ -142,7 +170,8 @@ impl Run {
         stop: &AtomicBool,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
-        let prepared = prepare(&self.folder, &self.config, pool, stop, observer)?;
+        let cache = self.cache.as_ref();
+        let prepared = prepare(&self.folder, &self.config, cache, pool, stop, observer)?;
         let mut trainer = Trainer::new(self, &prepared, pool)?;
         if let Some(from) = &self.from {
             trainer.load(from)?;

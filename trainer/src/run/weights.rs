@@ -159,3 +159,97 @@ pub(super) fn read_into(model: &mut Model, checkpoint: &Checkpoint, path: &Path)
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use smidgen_converter::convert::write;
+    use smidgen_runtime::{KvType, Layout, Model as Running, Session, SessionOptions};
+
+    use super::*;
+    use crate::bpe::BpeTrainer;
+    use crate::model::{Regime, Workspace, forward_loss};
+    use crate::parallel::Pool;
+    use crate::qat::FakeQuant;
+    use crate::rng::Rng;
+    use crate::run::config::{Arch, ModelConfig};
+
+    /// A model whose weights have outliers, so that rounding shows.
+    fn model(arch: Arch, qk_norm: bool) -> Model {
+        let kv_heads = if arch == Arch::Gpt2 { 4 } else { 2 };
+        // Widths that are no multiple of 32 and more than one block of 256.
+        let shape = ModelConfig {
+            arch,
+            layers: 2,
+            dim: 72,
+            heads: 4,
+            kv_heads,
+            ffn: 300,
+            context: 24,
+            qk_norm,
+            ..ModelConfig::default()
+        };
+        let mut model = Model::new(shape.with_vocab(257).unwrap(), shape.options()).unwrap();
+        model.init(1);
+        let mut rng = Rng::new(4);
+        for value in &mut model.params {
+            *value *= 1.0 + rng.below(40) as f32 / 10.0;
+        }
+        model
+    }
+
+    /// The mean loss of a model file, computed by the runtime with f32 keys and values.
+    fn by_the_runtime(file: &[u8], tokens: &[u32]) -> f64 {
+        let mut bytes = vec![0; file.len() + 64];
+        let begin = bytes.as_ptr().align_offset(64);
+        bytes[begin..begin + file.len()].copy_from_slice(file);
+        let model = Running::load(&bytes[begin..begin + file.len()]).unwrap();
+        let kv_type = Some(KvType::F32);
+        let options = SessionOptions { kv_type, prompt_block: 24, ..SessionOptions::new(24) };
+        let layout = Layout::new(model.config(), model.kv_type(), options).unwrap();
+        let mut memory = vec![0; layout.total + 64];
+        let mut session = Session::new(&model, &mut memory, options).unwrap();
+        let (inputs, targets) = (&tokens[..24], &tokens[1..]);
+        let mut sum = 0.0;
+        let each = |index: usize, logits: &[f32]| {
+            let total: f64 = logits.iter().map(|&x| f64::from(x).exp()).sum();
+            sum += total.ln() - f64::from(logits[targets[index] as usize]);
+        };
+        session.feed_with_logits(inputs, each).unwrap();
+        sum / 24.0
+    }
+
+    #[test]
+    fn what_is_trained_is_what_runs() {
+        let tokenizer = BpeTrainer::new(257, smidgen_runtime::tokenizer::PreTokenizer::Gpt2)
+            .finish(&["<|endoftext|>"])
+            .unwrap();
+        let mut rng = Rng::new(9);
+        let tokens: Vec<u32> = (0..25).map(|_| rng.below(257) as u32).collect();
+        let pool = Pool::new(2);
+        for (arch, qk_norm) in [(Arch::Llama, false), (Arch::Llama, true), (Arch::Gpt2, false)] {
+            let mut model = model(arch, qk_norm);
+            let checkpoint = to_checkpoint(&model, &tokenizer, "test");
+            let mut workspace = Workspace::forward_only(&model, 1, 24).unwrap();
+            let mut loss = |model: &Model, round_activations| {
+                workspace.regime = Regime { round_activations, ..Regime::default() };
+                f64::from(forward_loss(model, &mut workspace, &pool, &tokens[..24], &tokens[1..]))
+            };
+            let exact = loss(&model, false);
+            for dtype in [DType::Q8, DType::Q4] {
+                let mut file = Cursor::new(Vec::new());
+                write(&checkpoint, &mut file, Path::new("test"), &ConvertOptions::new(dtype), |_| {})
+                    .unwrap();
+                let runs = by_the_runtime(&file.into_inner(), &tokens);
+                let mut fake = FakeQuant::new(model.params.len(), quantized_matrices(&model, dtype));
+                fake.swap_in(&pool, &mut model.params);
+                let trained = loss(&model, true);
+                fake.swap_back(&mut model.params);
+                let (off, rounding) = ((trained - runs).abs(), (exact - runs).abs());
+                assert!(off < 2e-5, "{arch:?} {dtype:?}: {trained}, runs with {runs}");
+                assert!(dtype == DType::Q8 || rounding > 10.0 * off, "{arch:?}: rounding {rounding}");
+            }
+        }
+    }
+}
