@@ -16,7 +16,7 @@ pub enum TokenizerChoice {
     /// From where checkpoints of its kind have it, if it is there.
     #[default]
     Found,
-    /// From this file (`tokenizer.json` or llama2.c's `tokenizer.bin`) or directory.
+    /// From this file or directory, of any kind that [`tokenizer::open`] reads.
     From(PathBuf),
     /// From nowhere: the model knows only token ids.
     None,
@@ -28,13 +28,7 @@ impl TokenizerChoice {
         checkpoint.tokenizer = match self {
             Self::Found => return Ok(false),
             Self::None => None,
-            Self::From(path) if path.is_dir() => Some(tokenizer::huggingface::read_directory(path)?),
-            Self::From(path) if begins(path)?.trim_ascii_start().starts_with(b"{") => {
-                Some(tokenizer::huggingface::read_file(path)?)
-            }
-            Self::From(path) => {
-                Some(tokenizer::llama2c::read_file(path, checkpoint.config.vocab_size as usize)?)
-            }
+            Self::From(path) => Some(tokenizer::open(path)?),
         };
         Ok(true)
     }

@@ -7,6 +7,8 @@ mod explain;
 mod generate;
 mod inspect;
 mod open;
+mod plan;
+mod tokenizer;
 mod train;
 mod train_progress;
 
@@ -29,6 +31,8 @@ macro_rules! commands {
 commands! {
     /// Train a model on your text, or on built-in stories
     Train = train;
+    /// Tell what a model needs on a chip, or the best model for one
+    Plan = plan;
     /// Make a model file of a checkpoint
     Convert = convert;
     /// Show what a model file or a checkpoint holds
@@ -41,4 +45,6 @@ commands! {
     Bench = bench;
     /// Show how a text becomes training pairs, tokens and probabilities
     Explain = explain;
+    /// Train a vocabulary, or turn text into token ids and back
+    Tokenizer = tokenizer;
 }

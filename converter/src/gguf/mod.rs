@@ -13,6 +13,16 @@ mod writer;
 
 pub(crate) use quants::GgmlType;
 pub use reader::{metadata, open};
+/// The tokenizer of a GGUF file alone, of a vocabulary without a model too; `None` if it has none.
+///
+/// # Errors
+/// Names the key that is wrong.
+pub fn read_tokenizer(
+    path: &std::path::Path,
+) -> Result<Option<smidgen_runtime::tokenizer::TokenizerSpec>, crate::error::Error> {
+    Ok(tokenizer::read(&file::File::open(path)?)?.map(|(spec, _)| spec))
+}
+
 pub use writer::{GgufOptions, GgufType, write};
 
 #[cfg(test)]

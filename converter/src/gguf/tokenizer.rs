@@ -22,7 +22,12 @@ pub(super) fn read(file: &File) -> Result<Option<(TokenizerSpec, Vec<String>)>, 
         None | Some("none" | "no_vocab") => return Ok(None),
         Some("llama") => true,
         Some("gpt2") => false,
-        Some(_) => return Err(file.key_error(model_key, "llama or gpt2 (or convert with --tokenizer)")),
+        Some("bert") => {
+            let key = "tokenizer.ggml.tokens";
+            let tokens = file.texts(key)?.ok_or_else(|| file.key_error(key, "an array of strings"))?;
+            return Ok(Some((crate::tokenizer::wordpiece::from_gguf(&tokens, &file.path)?, Vec::new())));
+        }
+        Some(_) => return Err(file.key_error(model_key, "llama, gpt2 or bert (or convert with --tokenizer)")),
     };
     let mut notes = Vec::new();
     let tokens_key = "tokenizer.ggml.tokens";

@@ -74,6 +74,22 @@ pub fn parse(bytes: &[u8], path: &Path, vocab_size: usize) -> Result<TokenizerSp
     }
 }
 
+/// How many tokens a `tokenizer.bin` holds, by its lengths; `None` if it is none.
+pub(crate) fn count_tokens(bytes: &[u8]) -> Option<usize> {
+    let word = |at: usize| bytes.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes) as usize);
+    let longest = word(0)?;
+    let (mut at, mut n) = (4, 0);
+    while at < bytes.len() {
+        let length = word(at + 4)?;
+        at = at.checked_add(8)?.checked_add(length)?;
+        if length > longest || at > bytes.len() {
+            return None;
+        }
+        n += 1;
+    }
+    (n > 0).then_some(n)
+}
+
 fn token(id: usize, text: &[u8], score: f32, path: &Path) -> Result<TokenSpec, TokenizerFileError> {
     // llama2.c's exporter writes "\n<s>\n", to print it so.
     let (bytes, token_type) = match id {

@@ -6,6 +6,7 @@
 
 mod chars;
 mod counts;
+mod lines;
 mod merges;
 
 use smidgen_converter::tokenizer::byte_to_char;

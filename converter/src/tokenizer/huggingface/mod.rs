@@ -1,7 +1,8 @@
 //! Hugging Face's tokenizer files.
 //!
-//! Read: BPE over bytes with GPT-2's, SmolLM's, Llama 3's or Qwen 2's pre-tokenizer, and
-//! SentencePiece-style BPE with `▁` and byte fallback (Llama 1 and 2). Written: the same.
+//! Read: BPE over bytes with GPT-2's, SmolLM's, Llama 3's, Qwen 2's or GPT-4's pre-tokenizer,
+//! SentencePiece-style BPE with `▁` and byte fallback (Llama 1 and 2, also with `Metaspace`), and
+//! BERT's WordPiece. Written: the same.
 
 mod fields;
 mod pattern;
@@ -18,7 +19,7 @@ use smidgen_runtime::tokenizer::{OwnedTokenizer, TokenizerSpec};
 use super::TokenizerFileError;
 use fields::Field;
 
-pub use write::{to_json, write_directory};
+pub use write::{to_json, write_directory, write_file};
 
 /// Reads the tokenizer of a checkpoint directory: `tokenizer.json` or else `vocab.json` with
 /// `merges.txt`, and, for which tokens begin and end a text, `tokenizer_config.json`,

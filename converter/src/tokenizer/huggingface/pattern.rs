@@ -8,6 +8,9 @@ use crate::tokenizer::TokenizerFileError;
 
 pub(super) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 pub(super) const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// GPT-4's, as newer versions of tiktoken write it. (Hugging Face's regex engine would take the `+`
+/// behind `{1,3}` for a repetition, so their files leave it out.)
+pub(super) const CL100K: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s";
 pub(super) const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Recognizes a byte-level pre-tokenizer.
@@ -55,6 +58,7 @@ fn split_pattern(field: &Field<'_>) -> Result<PreTokenizer, TokenizerFileError> 
     match pattern.str()? {
         GPT2 => Ok(PreTokenizer::Gpt2),
         LLAMA3 => Ok(PreTokenizer::Llama3),
+        CL100K => Ok(PreTokenizer::Cl100k),
         QWEN2 => Ok(PreTokenizer::Qwen2),
         other => Err(pattern.unsupported(format!("the pattern {other}"))),
     }
@@ -76,6 +80,7 @@ pub(super) fn describe(pattern: PreTokenizer) -> Option<Value> {
             json!({"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": true}, bytes(true)]})
         }
         PreTokenizer::Llama3 => split(LLAMA3),
+        PreTokenizer::Cl100k => split(CL100K),
         PreTokenizer::Qwen2 => split(QWEN2),
         _ => return None,
     })

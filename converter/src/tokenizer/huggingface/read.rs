@@ -19,6 +19,9 @@ const SPACE_MARK: char = '\u{2581}';
 pub(super) fn parse(json: &Value, path: &Path) -> Result<TokenizerSpec, TokenizerFileError> {
     let json = root(json, path);
     let model = json.get("model");
+    if model.type_name() == "WordPiece" {
+        return wordpiece(&json, &model);
+    }
     // Files from before the model had a `type` are all BPE.
     if !matches!(model.type_name(), "BPE" | "") || !model.exists() {
         return Err(model.unsupported_component());
@@ -40,7 +43,10 @@ pub(super) fn parse(json: &Value, path: &Path) -> Result<TokenizerSpec, Tokenize
         added: Vec::new(),
     };
     if sentencepiece {
-        spec.add_space_prefix = sentencepiece_prefix(&json)?;
+        (spec.pre_tokenizer, spec.add_space_prefix) = sentencepiece_prefix(&json)?;
+        if spec.ignore_merges {
+            return Err(model.get("ignore_merges").unsupported("ignoring merges over whole texts"));
+        }
     } else {
         spec.pre_tokenizer = pattern::recognize(&json.get("pre_tokenizer"))?;
         spec.normalizer = byte_level_normalizer(&json.get("normalizer"))?;
@@ -66,8 +72,62 @@ pub(super) fn parse(json: &Value, path: &Path) -> Result<TokenizerSpec, Tokenize
         }
         spec.merges.clear();
     }
-    spec.bos = template_bos(&json.get("post_processor"))?;
-    spec.add_bos = spec.bos.is_some();
+    apply_template(&json.get("post_processor"), &mut spec)?;
+    Ok(spec)
+}
+
+/// BERT's tokenizer.
+fn wordpiece(json: &Field<'_>, model: &Field<'_>) -> Result<TokenizerSpec, TokenizerFileError> {
+    let prefix = model.get("continuing_subword_prefix");
+    if prefix.exists() && prefix.str()? != "##" {
+        return Err(prefix.unsupported(format!("{:?}", prefix.str()?)));
+    }
+    let longest = model.get("max_input_chars_per_word");
+    if longest.exists() && longest.u32()? != 100 {
+        return Err(longest.unsupported(format!("{} instead of 100", longest.u32()?)));
+    }
+    let pre_tokenizer = json.get("pre_tokenizer");
+    if pre_tokenizer.type_name() != "BertPreTokenizer" {
+        return Err(pre_tokenizer.unsupported_component());
+    }
+    let normalizer = json.get("normalizer");
+    if normalizer.type_name() != "BertNormalizer" {
+        return Err(normalizer.unsupported_component());
+    }
+    for option in ["clean_text", "handle_chinese_chars"] {
+        if !normalizer.get(option).bool_or(true)? {
+            return Err(normalizer.get(option).unsupported("turning this off"));
+        }
+    }
+    let lower = normalizer.get("lowercase").bool_or(true)?;
+    let strip = normalizer.get("strip_accents");
+    let normalizer = match (lower, strip.bool_or(lower)?) {
+        (true, true) => Normalizer::BertUncased,
+        (true, false) => Normalizer::BertAccents,
+        (false, false) => Normalizer::BertCased,
+        (false, true) => return Err(strip.unsupported("stripping accents without lower-casing")),
+    };
+    let decoder = json.get("decoder");
+    if decoder.exists() && decoder.type_name() != "WordPiece" {
+        return Err(decoder.unsupported_component());
+    }
+    let vocab = Vocabulary::read(json)?;
+    let unknown = vocab.id(&model.get("unk_token"))?;
+    let mut spec = TokenizerSpec {
+        kind: TokenizerKind::WordPiece,
+        pre_tokenizer: PreTokenizer::Bert,
+        normalizer,
+        add_bos: false,
+        add_space_prefix: false,
+        ignore_merges: false,
+        tokens: vocab.tokens(TokenizerKind::WordPiece, Some(unknown))?,
+        merges: Vec::new(),
+        bos: None,
+        unknown: Some(unknown),
+        end_tokens: Vec::new(),
+        added: vocab.added.iter().map(|(added, _, _)| *added).collect(),
+    };
+    apply_template(&json.get("post_processor"), &mut spec)?;
     Ok(spec)
 }
 
@@ -99,13 +159,10 @@ fn byte_level_normalizer(field: &Field<'_>) -> Result<Normalizer, TokenizerFileE
     }
 }
 
-/// Whether a SentencePiece-style tokenizer puts a space before the text; refuses what is not
-/// SentencePiece's.
-fn sentencepiece_prefix(json: &Field<'_>) -> Result<bool, TokenizerFileError> {
+/// How a SentencePiece-style tokenizer puts a space before the text, and where it cuts; refuses what
+/// is not SentencePiece's.
+fn sentencepiece_prefix(json: &Field<'_>) -> Result<(PreTokenizer, bool), TokenizerFileError> {
     let pre_tokenizer = json.get("pre_tokenizer");
-    if pre_tokenizer.exists() {
-        return Err(pre_tokenizer.unsupported_component());
-    }
     let normalizer = json.get("normalizer");
     let parts = match normalizer.type_name() {
         "Sequence" => normalizer.get("normalizers").list()?,
@@ -116,39 +173,98 @@ fn sentencepiece_prefix(json: &Field<'_>) -> Result<bool, TokenizerFileError> {
     for part in &parts {
         let space = part.get("pattern").get("String");
         match part.type_name() {
-            "Prepend" if part.get("prepend").str()? == "▁" && !prefix => prefix = true,
+            "Prepend" if part.get("prepend").str()? == "▁" && !prefix && !replaced => prefix = true,
             "Replace" if space.exists() && space.str()? == " " && part.get("content").str()? == "▁" => {
                 replaced = true
             }
             _ => return Err(part.unsupported_component()),
         }
     }
-    if replaced { Ok(prefix) } else { Err(normalizer.unsupported("byte_fallback without ▁ for spaces")) }
+    if !pre_tokenizer.exists() {
+        return match replaced {
+            true => Ok((PreTokenizer::None, prefix)),
+            false => Err(normalizer.unsupported("byte_fallback without ▁ for spaces")),
+        };
+    }
+    if pre_tokenizer.type_name() != "Metaspace" || prefix {
+        return Err(pre_tokenizer.unsupported_component());
+    }
+    let mark = pre_tokenizer.get("replacement");
+    if mark.exists() && mark.str()? != "▁" {
+        return Err(mark.unsupported(format!("{:?} for spaces", mark.str()?)));
+    }
+    let scheme = pre_tokenizer.get("prepend_scheme");
+    let scheme_name = match scheme.exists() {
+        true => scheme.str()?,
+        // What it was called before.
+        false if pre_tokenizer.get("add_prefix_space").bool_or(true)? => "always",
+        false => "never",
+    };
+    let split = pre_tokenizer.get("split").bool_or(true)?;
+    Ok(match (scheme_name, split) {
+        ("always", false) => (PreTokenizer::Metaspace, true),
+        ("always", true) => (PreTokenizer::MetaspaceWords, true),
+        ("first", false) => (PreTokenizer::MetaspaceFirst, true),
+        ("first", true) => (PreTokenizer::MetaspaceFirstWords, true),
+        ("never", false) => (PreTokenizer::None, false),
+        ("never", true) => (PreTokenizer::MetaspaceWords, false),
+        (other, _) => return Err(scheme.unsupported(format!("{other:?}"))),
+    })
 }
 
-/// The token that a post-processor puts before a text, if it does; refuses one that does more.
-fn template_bos(field: &Field<'_>) -> Result<Option<u32>, TokenizerFileError> {
+/// What a post-processor puts before and behind a text: one token each at most.
+fn apply_template(field: &Field<'_>, spec: &mut TokenizerSpec) -> Result<(), TokenizerFileError> {
+    let (bos, closing) = template(field)?;
+    let n_tokens = spec.tokens.len();
+    if let Some(id) = [bos, closing].into_iter().flatten().find(|id| *id as usize >= n_tokens) {
+        return Err(field.error(format!("puts token {id} of {n_tokens} around a text")));
+    }
+    spec.bos = bos;
+    spec.add_bos = bos.is_some();
+    if let Some(id) = closing {
+        match spec.added.iter_mut().find(|added| added.id == id) {
+            Some(added) => added.closes = true,
+            None => return Err(field.unsupported(format!("token {id} behind a text, which is not among added_tokens,"))),
+        }
+    }
+    Ok(())
+}
+
+fn template(field: &Field<'_>) -> Result<(Option<u32>, Option<u32>), TokenizerFileError> {
     match field.type_name() {
-        "" | "ByteLevel" => Ok(None),
+        "" | "ByteLevel" => Ok((None, None)),
         "Sequence" => {
-            let mut bos = None;
+            let mut found = (None, None);
             for part in field.get("processors").list()? {
-                bos = bos.or(template_bos(&part)?);
+                let (bos, closing) = template(&part)?;
+                found = (found.0.or(bos), found.1.or(closing));
             }
-            Ok(bos)
+            Ok(found)
+        }
+        "BertProcessing" | "RobertaProcessing" => {
+            let id = |name: &str| match &field.get(name).list()?[..] {
+                [_, id] => Ok(Some(id.u32()?)),
+                _ => Err(field.get(name).error("is not a token with its id")),
+            };
+            Ok((id("cls")?, id("sep")?))
         }
         "TemplateProcessing" => {
             let single = field.get("single");
-            match &single.list()?[..] {
-                [text] if text.get("Sequence").exists() => Ok(None),
-                [bos, text] if bos.get("SpecialToken").exists() && text.get("Sequence").exists() => {
-                    let name = bos.get("SpecialToken").get("id").str()?;
-                    match &field.get("special_tokens").get(name).get("ids").list()?[..] {
-                        [id] => Ok(Some(id.u32()?)),
-                        ids => Err(single.unsupported(format!("a special token of {} ids", ids.len()))),
-                    }
+            let parts = single.list()?;
+            let is_text = |part: &Field<'_>| part.get("Sequence").exists();
+            let special = |part: &Field<'_>| {
+                let name = part.get("SpecialToken").get("id").str()?;
+                match &field.get("special_tokens").get(name).get("ids").list()?[..] {
+                    [id] => Ok(Some(id.u32()?)),
+                    ids => Err(single.unsupported(format!("a special token of {} ids", ids.len()))),
                 }
-                _ => Err(single.unsupported("anything but one token before the text")),
+            };
+            match &parts[..] {
+                [text] if is_text(text) => Ok((None, None)),
+                [bos, text] if is_text(text) => Ok((special(bos)?, None)),
+                [text, closing] if is_text(text) => Ok((None, special(closing)?)),
+                [bos, text, closing] if is_text(text) => Ok((special(bos)?, special(closing)?)),
+                _ => Err(single.unsupported("more than one token before or behind the text")),
             }
         }
         _ => Err(field.unsupported_component()),
@@ -230,6 +346,7 @@ impl<'j> Vocabulary<'j> {
                 Some((_, true)) => (text.into(), TokenType::Control),
                 Some((_, false)) => (text.into(), TokenType::UserDefined),
                 None if kind == TokenizerKind::SentencePieceBpe => sentencepiece_token(text),
+                None if kind == TokenizerKind::WordPiece => (text.into(), TokenType::Normal),
                 None => (self.byte_level_token(text)?, TokenType::Normal),
             };
             let token = &mut tokens[id as usize];

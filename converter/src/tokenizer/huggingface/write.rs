@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
-use smidgen_runtime::tokenizer::{Normalizer, TokenSpec, TokenType, TokenizerKind, TokenizerSpec};
+use smidgen_runtime::tokenizer::{Normalizer, PreTokenizer, TokenSpec, TokenType, TokenizerKind, TokenizerSpec};
 
 use super::pattern;
-use crate::atomic::write_file;
+use crate::atomic;
 use crate::error::{Error, io_at};
 use crate::tokenizer::{TokenizerFileError, byte_to_char};
 
@@ -17,6 +17,9 @@ use crate::tokenizer::{TokenizerFileError, byte_to_char};
 /// # Errors
 /// [`TokenizerFileError::Unwritable`] for what Hugging Face's format cannot say.
 pub fn to_json(spec: &TokenizerSpec) -> Result<String, TokenizerFileError> {
+    if spec.kind == TokenizerKind::WordPiece {
+        return wordpiece(spec);
+    }
     let names: Vec<String> = spec.tokens.iter().map(|token| name(token, spec.kind)).collect();
     let byte_level = match spec.kind {
         TokenizerKind::ByteLevelBpe => true,
@@ -25,7 +28,7 @@ pub fn to_json(spec: &TokenizerSpec) -> Result<String, TokenizerFileError> {
     };
     let pre_tokenizer = match pattern::describe(spec.pre_tokenizer) {
         Some(described) if byte_level => described,
-        _ if !byte_level => Value::Null,
+        _ if !byte_level => metaspace(spec),
         _ => return Err(unwritable(format!("the pre-tokenizer {:?}", spec.pre_tokenizer))),
     };
     let merges = if byte_level || !spec.merges.is_empty() {
@@ -66,6 +69,58 @@ pub fn to_json(spec: &TokenizerSpec) -> Result<String, TokenizerFileError> {
     serde_json::to_string(&file).map_err(|error| unwritable(error.to_string()))
 }
 
+/// BERT's `tokenizer.json`.
+fn wordpiece(spec: &TokenizerSpec) -> Result<String, TokenizerFileError> {
+    let names: Vec<String> = spec.tokens.iter().map(|token| name(token, spec.kind)).collect();
+    let name_of = |id: u32| names.get(id as usize).cloned();
+    let (lower, strip) = match spec.normalizer {
+        Normalizer::BertUncased => (true, true),
+        Normalizer::BertAccents => (true, false),
+        _ => (false, false),
+    };
+    let model = WordPieceModel {
+        r#type: "WordPiece",
+        unk_token: spec.unknown.and_then(name_of),
+        continuing_subword_prefix: "##",
+        max_input_chars_per_word: 100,
+        vocab: InOrder(&names),
+    };
+    let model = serde_json::to_string(&model).map_err(|error| unwritable(error.to_string()))?;
+    let rest = json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": added_tokens(spec, &names),
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+            "strip_accents": strip, "lowercase": lower},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": post_processor(spec, name_of),
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+    });
+    // The vocabulary in order of id, which a JSON value would sort by name.
+    let rest = rest.to_string();
+    Ok(format!("{},\"model\":{model}}}", rest.strip_suffix('}').unwrap_or(&rest)))
+}
+
+/// The pre-tokenizer of a SentencePiece vocabulary that is not the older `Prepend`.
+fn metaspace(spec: &TokenizerSpec) -> Value {
+    let (scheme, split) = match spec.pre_tokenizer {
+        PreTokenizer::Metaspace => ("always", false),
+        PreTokenizer::MetaspaceFirst => ("first", false),
+        PreTokenizer::MetaspaceWords => ("always", true),
+        PreTokenizer::MetaspaceFirstWords => ("first", true),
+        _ => return Value::Null,
+    };
+    let scheme = if spec.add_space_prefix { scheme } else { "never" };
+    json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": split})
+}
+
+/// Writes `tokenizer.json` at `path`, first under another name, so that no half file is ever seen.
+///
+/// # Errors
+/// [`TokenizerFileError`], also if the file cannot be written.
+pub fn write_file(spec: &TokenizerSpec, path: &Path) -> Result<(), TokenizerFileError> {
+    write_atomically(path, &to_json(spec)?)
+}
+
 /// Writes `tokenizer.json` and `tokenizer_config.json` into `dir`, each first under another name,
 /// so that no half file is ever seen.
 ///
@@ -87,7 +142,7 @@ pub fn write_directory(spec: &TokenizerSpec, dir: &Path) -> Result<(), Tokenizer
 
 fn write_atomically(path: &Path, text: &str) -> Result<(), TokenizerFileError> {
     use std::io::Write;
-    let written = write_file(path, |file| file.write_all(text.as_bytes()).map_err(io_at(path)));
+    let written = atomic::write_file(path, |file| file.write_all(text.as_bytes()).map_err(io_at(path)));
     written.map_err(|error: Error| match error {
         Error::Io { path, source } => TokenizerFileError::Io { path, source },
         other => TokenizerFileError::Io { path: path.into(), source: std::io::Error::other(other) },
@@ -130,6 +185,9 @@ fn added_tokens(spec: &TokenizerSpec, names: &[String]) -> Vec<Value> {
 
 fn normalizer(spec: &TokenizerSpec) -> Value {
     let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    if spec.pre_tokenizer != PreTokenizer::None && spec.kind == TokenizerKind::SentencePieceBpe {
+        return Value::Null;
+    }
     match (spec.kind, spec.normalizer, spec.add_space_prefix) {
         (TokenizerKind::SentencePieceBpe, _, true) => {
             json!({"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, replace]})
@@ -156,16 +214,28 @@ fn decoder(spec: &TokenizerSpec, byte_level: bool) -> Value {
 }
 
 fn post_processor(spec: &TokenizerSpec, name_of: impl Fn(u32) -> Option<String>) -> Value {
-    let Some((id, bos)) = spec.bos.filter(|_| spec.add_bos).and_then(|id| Some((id, name_of(id)?))) else {
+    let named = |id: u32| Some((id, name_of(id)?));
+    let bos = spec.bos.filter(|_| spec.add_bos).and_then(named);
+    let closing = spec.added.iter().find(|added| added.closes).and_then(|added| named(added.id));
+    if bos.is_none() && closing.is_none() {
         return Value::Null;
+    }
+    let special = |token: &Option<(u32, String)>, type_id: u32| {
+        token.as_ref().map(|(_, name)| json!({"SpecialToken": {"id": name, "type_id": type_id}}))
     };
-    let special = |type_id: u32| json!({"SpecialToken": {"id": bos, "type_id": type_id}});
-    let text = |id: &str, type_id: u32| json!({"Sequence": {"id": id, "type_id": type_id}});
+    let text = |id: &str, type_id: u32| Some(json!({"Sequence": {"id": id, "type_id": type_id}}));
+    let single = [special(&bos, 0), text("A", 0), special(&closing, 0)];
+    // BERT begins a pair once, Llama each of the two.
+    let again = special(&bos, 1).filter(|_| closing.is_none());
+    let pair = [again, text("B", 1), special(&closing, 1)];
+    let tokens = [&bos, &closing].into_iter().flatten();
+    let tokens = tokens.map(|(id, name)| (name.clone(), json!({"id": name, "ids": [id], "tokens": [name]})));
+    let list = |parts: &[Option<Value>]| Value::Array(parts.iter().flatten().cloned().collect());
     json!({
         "type": "TemplateProcessing",
-        "single": [special(0), text("A", 0)],
-        "pair": [special(0), text("A", 0), special(1), text("B", 1)],
-        "special_tokens": {&bos: {"id": &bos, "ids": [id], "tokens": [&bos]}},
+        "single": list(&single),
+        "pair": list(&[&single[..], &pair].concat()),
+        "special_tokens": Value::Object(tokens.collect()),
     })
 }
 
@@ -202,6 +272,15 @@ struct File<'s> {
     post_processor: Value,
     decoder: Value,
     model: Model<'s>,
+}
+
+#[derive(serde::Serialize)]
+struct WordPieceModel<'s> {
+    r#type: &'static str,
+    unk_token: Option<String>,
+    continuing_subword_prefix: &'static str,
+    max_input_chars_per_word: u32,
+    vocab: InOrder<'s>,
 }
 
 #[derive(serde::Serialize)]

@@ -1,0 +1,72 @@
+//! Any tokenizer file, recognized by its content.
+
+use std::fs;
+use std::path::Path;
+
+use smidgen_runtime::Model;
+use smidgen_runtime::format::MAGIC;
+use smidgen_runtime::tokenizer::TokenizerSpec;
+
+use super::{TokenizerFileError, huggingface, llama2c, ranks, wordpiece};
+use crate::error::{Error, io_at};
+use crate::gguf;
+
+/// Reads the tokenizer at `path`: a `tokenizer.json`, a directory with one or with `vocab.json` and
+/// `merges.txt` or BERT's `vocab.txt`, a `vocab.txt`, llama2.c's `tokenizer.bin`, llm.c's tokenizer,
+/// a tiktoken file of ranks, a GGUF file or a smidgen model file. What it is its content says.
+///
+/// # Errors
+/// [`Error`] names file and field, or says that the file is none of these.
+pub fn open(path: &Path) -> Result<TokenizerSpec, Error> {
+    if path.is_dir() {
+        let vocab = path.join("vocab.txt");
+        if vocab.exists() && !path.join("tokenizer.json").exists() && !path.join("vocab.json").exists() {
+            return open(&vocab);
+        }
+        return Ok(huggingface::read_directory(path)?);
+    }
+    let bytes = fs::read(path).map_err(io_at(path))?;
+    let missing = |what: &str| {
+        let reason = format!("{what} without a tokenizer");
+        Error::Tokenizer(TokenizerFileError::field(path, "tokenizer", reason))
+    };
+    if bytes.starts_with(b"GGUF") {
+        return gguf::read_tokenizer(path)?.ok_or_else(|| missing("is a GGUF file"));
+    }
+    if bytes.starts_with(&MAGIC) {
+        return from_model(path)?.ok_or_else(|| missing("is a model file"));
+    }
+    if bytes.starts_with(&ranks::LLMC_MAGIC.to_le_bytes()) {
+        return Ok(ranks::parse_llmc(&bytes, path)?);
+    }
+    if bytes.trim_ascii_start().starts_with(b"{") {
+        return Ok(huggingface::read_file(path)?);
+    }
+    match std::str::from_utf8(&bytes) {
+        Ok(text) if text.lines().next().is_some_and(is_rank_line) => Ok(ranks::parse_tiktoken(text, path)?),
+        Ok(text) if text.lines().any(|line| line == "[UNK]") => Ok(wordpiece::parse(text, path)?),
+        _ => match llama2c::count_tokens(&bytes) {
+            Some(n) => Ok(llama2c::parse(&bytes, path, n)?),
+            None => {
+                let reason = "is no tokenizer.json, vocab.txt, tokenizer.bin, llm.c tokenizer, tiktoken, GGUF or \
+                              model file";
+                Err(TokenizerFileError::field(path, "content", reason).into())
+            }
+        },
+    }
+}
+
+/// A tiktoken file begins with `IQ== 0`.
+fn is_rank_line(line: &str) -> bool {
+    let base64 = |text: &str| {
+        text.len().is_multiple_of(4)
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='))
+    };
+    line.trim().split_once(' ').is_some_and(|(token, rank)| base64(token) && rank.parse::<u32>().is_ok())
+}
+
+fn from_model(path: &Path) -> Result<Option<TokenizerSpec>, Error> {
+    let bytes = crate::source::map(path)?;
+    let model = Model::load(&bytes).map_err(|source| Error::Load { path: path.to_path_buf(), source })?;
+    Ok(model.tokenizer().map(TokenizerSpec::from_tokenizer))
+}
