@@ -1,6 +1,7 @@
 //! From a checkpoint to a model file.
 
 mod options;
+mod quantizer;
 mod report;
 
 use std::io::{BufWriter, Seek, Write};
@@ -108,6 +109,7 @@ pub fn write<W: Write + Seek>(
         let (rows, cols) = tensor.role.shape(&config);
         let cut = (rows < source.shape().0).then(|| source.rows(0..rows));
         let loss = pack(tensor, cut.as_ref().unwrap_or(source), bytes)?;
+        source.release();
         reports.push(TensorReport::new(tensor, (rows, cols), bytes.len(), &loss));
         Ok::<(), Failure>(())
     });
@@ -151,7 +153,7 @@ fn pack(plan: &TensorPlan, source: &TensorSource, bytes: &mut Vec<u8>) -> Result
             values.resize(rows.len() * cols, 0.0);
             source.read_rows(rows.clone(), values);
             check_values(plan, rows.start, cols, values)?;
-            Ok(slab.pack(values, None))
+            Ok(quantizer::pack(slab, values, None))
         })
         .collect();
     // In order of rows: the first bad weight is named, and sums are always the same.
@@ -160,7 +162,11 @@ fn pack(plan: &TensorPlan, source: &TensorSource, bytes: &mut Vec<u8>) -> Result
 
 fn check_values(plan: &TensorPlan, first_row: usize, cols: usize, values: &[f32]) -> Result<(), Error> {
     // The largest f32 that rounds to a finite binary16.
-    let limit = if plan.dtype == DType::F16 { 65_519.996 } else { f32::MAX };
+    let limit: f32 = if plan.dtype == DType::F16 { 65_519.996 } else { f32::MAX };
+    // As integers: NaN is larger than infinity.
+    if smidgen_runtime::quant::max_magnitude_bits(values) <= limit.to_bits() {
+        return Ok(());
+    }
     let Some(index) = values.iter().position(|value| value.is_nan() || value.abs() > limit) else {
         return Ok(());
     };

@@ -8,7 +8,7 @@ use smidgen_runtime::format::MAGIC;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, io_at};
-use crate::{gguf, huggingface, llama2c, smidgen, tokenizer};
+use crate::{gguf, huggingface, llama2c, llmc, pytorch, smidgen, tokenizer};
 
 /// Where a checkpoint's tokenizer comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,10 +42,28 @@ pub enum Kind {
     HuggingFace,
     /// llama2.c's `.bin`.
     Llama2c,
+    /// llm.c's `.bin`.
+    Llmc,
+    /// A training checkpoint of PyTorch (nanoGPT, llama2.c).
+    PyTorch,
     /// llama.cpp's `.gguf`.
     Gguf,
     /// Our own model file.
     Smidgen,
+}
+
+impl Kind {
+    /// Its name as people say it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HuggingFace => "Hugging Face directory",
+            Self::Llama2c => "llama2.c checkpoint",
+            Self::Llmc => "llm.c checkpoint",
+            Self::PyTorch => "PyTorch checkpoint",
+            Self::Gguf => "GGUF file",
+            Self::Smidgen => "smidgen model file",
+        }
+    }
 }
 
 /// The first bytes of a file, at most 64 of them.
@@ -77,9 +95,11 @@ pub fn detect(path: &Path) -> Result<Kind, Error> {
     } else if looks_like(b"GGUF") {
         Ok(Kind::Gguf)
     } else if looks_like(b"PK\x03\x04") || looks_like(b"\x80\x02") {
-        refuse("a PyTorch pickle; save it as safetensors and give the directory")
-    } else if looks_like(&20_240_326_u32.to_le_bytes()) {
-        refuse("an llm.c checkpoint, which is not read")
+        Ok(Kind::PyTorch)
+    } else if looks_like(&llmc::MAGIC.to_le_bytes()) {
+        Ok(Kind::Llmc)
+    } else if looks_like(&llmc::TOKENIZER_MAGIC.to_le_bytes()) {
+        refuse("an llm.c tokenizer; give the checkpoint, and this as --tokenizer")
     } else if bytes.get(8) == Some(&b'{') {
         refuse("a safetensors file by itself has no dimensions; give the directory with its config.json")
     } else if looks_like(b"{") {
@@ -90,13 +110,16 @@ pub fn detect(path: &Path) -> Result<Kind, Error> {
     }
 }
 
-/// Opens a Hugging Face directory, a llama2.c checkpoint or a smidgen model file.
+/// Opens a Hugging Face directory, a GGUF file, a llama2.c, llm.c or PyTorch checkpoint, or a smidgen
+/// model file.
 ///
 /// # Errors
 /// Whatever is wrong with it, with file, field and numbers.
 pub fn open(path: &Path, tokenizer: &TokenizerChoice) -> Result<Checkpoint, Error> {
     match detect(path)? {
         Kind::HuggingFace => huggingface::open(path, tokenizer),
+        Kind::PyTorch => pytorch::open(path, tokenizer),
+        Kind::Llmc => llmc::open(path, tokenizer),
         Kind::Gguf => gguf::open(path, tokenizer),
         Kind::Llama2c => llama2c::open(path, tokenizer),
         Kind::Smidgen => smidgen::open(path, tokenizer),

@@ -267,6 +267,27 @@ impl TensorSource {
         }
     }
 
+    /// Tells the system that the file's pages behind these numbers are not needed for now: they are
+    /// read again if they are. What is mapped then takes no memory.
+    pub fn release(&self) {
+        #[cfg(unix)]
+        {
+            let (bytes, at, len) = match &self.storage {
+                Storage::Mapped { bytes, at, element } => {
+                    (bytes, *at, self.stored_rows * self.stored_cols * element.size())
+                }
+                Storage::Ggml { bytes, at, kind } => {
+                    (bytes, *at, self.stored_rows * self.stored_cols / kind.block() * kind.bytes())
+                }
+                _ => return,
+            };
+            // Parts of pages are left to the next tensor in them.
+            // SAFETY: the map is of a file and shared, and never written: dropped pages come back
+            // from the file with the same bytes.
+            let _ = unsafe { bytes.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, at, len) };
+        }
+    }
+
     /// Decodes a run of one stored row.
     fn decode(&self, row: usize, first_col: usize, out: &mut [f32]) {
         let index = row * self.stored_cols + first_col;

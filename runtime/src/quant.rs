@@ -97,6 +97,9 @@ pub struct QuantBlock {
 
 /// Quantizes at most [`BLOCK`] finite weights to Q8 or Q4, searching each group's multiplier for
 /// the least squared error. `importance`, if given, weighs each column's error.
+///
+/// It is inlined so that a caller compiled for wider vectors has it in them, with the same result.
+#[inline(always)]
 pub fn quantize_block(dtype: DType, weights: &[f32], importance: Option<&[f32]>) -> QuantBlock {
     let mut block = QuantBlock { quants: [0; BLOCK], multipliers: [0; BLOCK / GROUP], scale: 0 };
     let (least, most): (i32, i32) = if matches!(dtype, DType::Q4) { (-8, 7) } else { (-127, 127) };
@@ -121,15 +124,9 @@ pub fn quantize_block(dtype: DType, weights: &[f32], importance: Option<&[f32]>)
             DType::Q4 => (widest * 5 / 8).max(1),
             _ => (widest * 31 / 32).max(1),
         };
-        let mut best = (f32::INFINITY, widest);
-        for multiplier in narrowest..=widest {
-            let error = group_error(weights, importance, multiplier as f32 * scale, least, most);
-            if error < best.0 {
-                best = (error, multiplier);
-            }
-        }
-        block.multipliers[group] = best.1 as u8;
-        let step = best.1 as f32 * scale;
+        let multiplier = best_multiplier(weights, importance, scale, (narrowest, widest), (least, most));
+        block.multipliers[group] = multiplier as u8;
+        let step = multiplier as f32 * scale;
         for (quant, weight) in block.quants[group * GROUP..].iter_mut().zip(weights) {
             *quant = round_to_i32(weight / step).clamp(least, most) as i8;
         }
@@ -137,15 +134,56 @@ pub fn quantize_block(dtype: DType, weights: &[f32], importance: Option<&[f32]>)
     block
 }
 
-/// Squared error of rounding `weights` to multiples of `step`.
-fn group_error(weights: &[f32], importance: &[f32], step: f32, least: i32, most: i32) -> f32 {
-    let mut error = 0.0;
-    for (i, weight) in weights.iter().enumerate() {
-        let quant = round_to_i32(weight / step).clamp(least, most);
-        let difference = weight - quant as f32 * step;
-        error += difference * difference * importance.get(i).copied().unwrap_or(1.0);
+/// Multipliers that are tried side by side.
+const LANES: usize = 16;
+
+/// The first multiplier of a range that has the least error.
+#[inline(always)]
+fn best_multiplier(
+    weights: &[f32],
+    importance: &[f32],
+    scale: f32,
+    (narrowest, widest): (u32, u32),
+    range: (i32, i32),
+) -> u32 {
+    let mut best = (f32::INFINITY, widest);
+    let mut first = narrowest;
+    while first <= widest {
+        let steps: [f32; LANES] = core::array::from_fn(|lane| (first + lane as u32) as f32 * scale);
+        let errors = group_errors(weights, importance, &steps, range);
+        for (lane, error) in errors.into_iter().enumerate() {
+            let multiplier = first + lane as u32;
+            if multiplier <= widest && error < best.0 {
+                best = (error, multiplier);
+            }
+        }
+        first += LANES as u32;
     }
-    error
+    best.1
+}
+
+/// Squared error of rounding `weights` to multiples of each step.
+#[inline(always)]
+fn group_errors(
+    weights: &[f32],
+    importance: &[f32],
+    steps: &[f32; LANES],
+    (least, most): (i32, i32),
+) -> [f32; LANES] {
+    let (least, most) = (least as f32, most as f32);
+    let mut errors = [0.0; LANES];
+    for (i, weight) in weights.iter().enumerate() {
+        let importance = importance.get(i).copied().unwrap_or(1.0);
+        for (error, step) in errors.iter_mut().zip(steps) {
+            // As `round_to_i32` does, without leaving the floats: quotients are far below 2^22.
+            let quant = (weight / step + ROUND) - ROUND;
+            let quant = if quant < least { least } else { quant };
+            let quant = if quant > most { most } else { quant };
+            let difference = weight - quant * step;
+            *error += difference * difference * importance;
+        }
+    }
+    errors
 }
 
 #[cfg(test)]

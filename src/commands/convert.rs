@@ -16,9 +16,10 @@ use super::open::Kv;
 
 /// Make a model file of a checkpoint.
 ///
-/// Reads Hugging Face directories (gpt2, llama, mistral, qwen2, qwen3), llama2.c's .bin files and
-/// smidgen's own files; what a path holds is seen in its content. The file appears whole or not at
-/// all.
+/// Reads Hugging Face directories (gpt2, llama, mistral, qwen2, qwen3; safetensors or pickled), GGUF
+/// files (llama, gpt2, qwen2, qwen3), PyTorch checkpoints of nanoGPT and llama2.c, .bin files of
+/// llama2.c and llm.c, and smidgen's own files; what a path holds is seen in its content. The file
+/// appears whole or not at all.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

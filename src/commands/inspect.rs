@@ -102,6 +102,8 @@ struct Description {
     extra: String,
     tokenizer: Option<Tokenizer>,
     memory: Vec<Memory>,
+    /// The file's own keys and values, where it has such (GGUF).
+    metadata: std::collections::BTreeMap<String, String>,
     tensors: Vec<Tensor>,
     notes: Vec<String>,
 }
@@ -167,6 +169,10 @@ fn of_model_file(path: &Path) -> Result<Description> {
 
 fn of_checkpoint(path: &Path, kind: Kind) -> Result<Description> {
     let checkpoint = smidgen_converter::open(path, &TokenizerChoice::Found)?;
+    let mut metadata = std::collections::BTreeMap::new();
+    if kind == Kind::Gguf {
+        metadata.extend(smidgen_converter::gguf::metadata(path)?);
+    }
     let tensors = checkpoint.tensors.iter().map(|(&(layer, role), source)| Tensor {
         name: role.name(),
         layer: role.is_per_layer().then_some(layer),
@@ -180,7 +186,8 @@ fn of_checkpoint(path: &Path, kind: Kind) -> Result<Description> {
         tokenizer = Some(Tokenizer::new(&owned.data(), spec.end_tokens.clone()));
     }
     Ok(Description {
-        kind: if kind == Kind::HuggingFace { "Hugging Face directory" } else { "llama2.c checkpoint" },
+        kind: kind.name(),
+        metadata,
         tensors: tensors.collect(),
         tied_head: !checkpoint.has(Role::Head),
         parameters: checkpoint.parameters(),
@@ -242,6 +249,7 @@ impl Description {
             extra: String::new(),
             tokenizer: None,
             memory: memory(config),
+            metadata: std::collections::BTreeMap::new(),
             tensors: Vec::new(),
             notes: Vec::new(),
         }
@@ -293,6 +301,12 @@ impl Description {
         }
         for note in &self.notes {
             line("note", note.clone())?;
+        }
+        if !self.metadata.is_empty() {
+            writeln!(out, "\nmetadata")?;
+        }
+        for (key, value) in &self.metadata {
+            writeln!(out, "{key:<42} {}", value.replace('\n', " "))?;
         }
         writeln!(out, "\nmemory for a session besides the file (one token at a time, one core)")?;
         writeln!(out, "{:>9} {:>15} {:>15}", "context", "kv cache q8", "kv cache f32")?;

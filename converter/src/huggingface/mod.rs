@@ -9,6 +9,7 @@ mod words;
 mod writer;
 
 pub use config::{HfConfig, read_config};
+pub(crate) use names::gpt2 as gpt2_name;
 pub use reader::open;
 pub use writer::write_directory;
 

@@ -8,6 +8,7 @@ use safetensors::{Dtype, SafeTensors};
 use super::config::MlxGroups;
 use super::json::{Object, read_json};
 use crate::error::Error;
+use crate::pytorch;
 use crate::source::{Bytes, Element, TensorSource, map};
 
 struct Entry {
@@ -29,7 +30,8 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Opens `model.safetensors`, or what `model.safetensors.index.json` lists.
+    /// Opens `model.safetensors`, or what `model.safetensors.index.json` lists; or else
+    /// `pytorch_model.bin`, or what `pytorch_model.bin.index.json` lists.
     pub(crate) fn open(
         directory: &Path,
         prefix: &'static str,
@@ -45,20 +47,22 @@ impl Weights {
         };
         let single = directory.join("model.safetensors");
         let index = directory.join("model.safetensors.index.json");
+        let pickled = directory.join("pytorch_model.bin");
+        let pickled_index = directory.join("pytorch_model.bin.index.json");
         if single.exists() {
             weights.add_file(single)?;
         } else if index.exists() {
             for name in shards(&index)? {
                 weights.add_file(directory.join(name))?;
             }
+        } else if pickled.exists() {
+            weights.add_pickle(pickled)?;
+        } else if pickled_index.exists() {
+            for name in shards(&pickled_index)? {
+                weights.add_pickle(directory.join(name))?;
+            }
         } else {
-            let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
-            let hint = if pickled.iter().any(|name| directory.join(name).exists()) {
-                "; pickled weights (pytorch_model.bin) are not read: save them with safe_serialization=True"
-            } else {
-                ""
-            };
-            let reason = format!("has neither model.safetensors nor model.safetensors.index.json{hint}");
+            let reason = "has neither model.safetensors nor pytorch_model.bin, nor an index of either";
             return Err(Error::unsupported(directory, reason));
         }
         Ok(weights)
@@ -75,12 +79,37 @@ impl Weights {
                 dtype: info.dtype,
                 shape: info.shape.clone(),
             };
-            if let Some(first) = self.entries.insert(name.clone(), entry) {
-                let other = self.files[first.file].0.display().to_string();
-                return Err(Error::malformed(&path, format!("tensor `{name}` is also in {other}")));
-            }
+            self.add(&path, name.clone(), entry)?;
         }
         self.files.push((path, bytes));
+        Ok(())
+    }
+
+    fn add(&mut self, path: &Path, name: String, entry: Entry) -> Result<(), Error> {
+        let text = format!("tensor `{name}` is also in ");
+        match self.entries.insert(name, entry) {
+            Some(first) => {
+                // The file that is being read is not in the list yet.
+                let other = self.files.get(first.file).map_or(path, |(other, _)| other);
+                Err(Error::malformed(path, text + &other.display().to_string()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn add_pickle(&mut self, path: PathBuf) -> Result<(), Error> {
+        let archive = pytorch::Archive::open(&path)?;
+        for (name, pytorch::Entry { at, number, shape }) in archive.state_dict()? {
+            let dtype = match number {
+                pytorch::Number::F32 => Dtype::F32,
+                pytorch::Number::F16 => Dtype::F16,
+                pytorch::Number::Bf16 => Dtype::BF16,
+                pytorch::Number::Other("F64", _) => Dtype::F64,
+                pytorch::Number::Other(..) => Dtype::I64,
+            };
+            self.add(&path, name, Entry { file: self.files.len(), at, dtype, shape })?;
+        }
+        self.files.push((path, archive.bytes));
         Ok(())
     }
 

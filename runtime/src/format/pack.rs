@@ -5,7 +5,7 @@ use core::ops::Range;
 use std::vec::Vec;
 
 use super::{BLOCK, DType, GROUP, QUAD, TensorSize};
-use crate::quant::{bf16_to_f32, f16_to_f32, quantize_block};
+use crate::quant::{QuantBlock, bf16_to_f32, f16_to_f32, quantize_block};
 use crate::tensor::{q4_index, q8_index};
 
 /// What packing lost, as sums over the numbers packed.
@@ -23,10 +23,29 @@ impl PackLoss {
         if self.squared_sum > 0.0 { (self.squared_error / self.squared_sum).sqrt() } else { 0.0 }
     }
 
-    fn take_in(&mut self, given: f32, read: f32) {
-        let (given, read) = (f64::from(given), f64::from(read));
-        self.squared_error += (given - read) * (given - read);
-        self.squared_sum += given * given;
+    /// Takes in numbers and what will be read for them, in this order: sixteen sums side by side,
+    /// as many numbers at a time as f32 adds well.
+    #[inline(always)]
+    fn take_in(&mut self, given: &[f32], read: &[f32]) {
+        const LANES: usize = 16;
+        for (given, read) in given.chunks(BLOCK).zip(read.chunks(BLOCK)) {
+            let (mut errors, mut squares) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+            let (given_lanes, given_rest) = given.as_chunks::<LANES>();
+            let (read_lanes, read_rest) = read.as_chunks::<LANES>();
+            for (given, read) in given_lanes.iter().zip(read_lanes) {
+                for lane in 0..LANES {
+                    let difference = given[lane] - read[lane];
+                    errors[lane] += difference * difference;
+                    squares[lane] += given[lane] * given[lane];
+                }
+            }
+            for (lane, (given, read)) in given_rest.iter().zip(read_rest).enumerate() {
+                errors[lane] += (given - read) * (given - read);
+                squares[lane] += given * given;
+            }
+            self.squared_error += errors.iter().map(|error| f64::from(*error)).sum::<f64>();
+            self.squared_sum += squares.iter().map(|square| f64::from(*square)).sum::<f64>();
+        }
     }
 }
 
@@ -90,9 +109,30 @@ impl Slab<'_> {
     /// Fills the slab from its rows' numbers, `[rows, cols]` row-major and finite. `importance`, if
     /// given, weighs each column's error in the search for scales.
     ///
+    /// It is inlined so that a caller compiled for wider vectors has it in them, with the same result.
+    ///
     /// # Panics
     /// If `values` is not `rows · cols` long.
+    #[inline(always)]
     pub fn pack(&mut self, values: &[f32], importance: Option<&[f32]>) -> PackLoss {
+        let dtype = self.dtype;
+        self.pack_with(values, |_, b, values| {
+            let importance = importance.and_then(|all| all.get(b * BLOCK..));
+            quantize_block(dtype, values, importance)
+        })
+    }
+
+    /// [`Slab::pack`] with a quantizer of one's own, which gets the row within the slab, the block's
+    /// number within the row and the block's numbers, and is asked only where the type is Q8 or Q4.
+    ///
+    /// # Panics
+    /// If `values` is not `rows · cols` long.
+    #[inline(always)]
+    pub fn pack_with(
+        &mut self,
+        values: &[f32],
+        mut quantize: impl FnMut(usize, usize, &[f32]) -> QuantBlock,
+    ) -> PackLoss {
         let (rows, cols) = (self.rows.len(), self.cols);
         assert_eq!(values.len(), rows * cols, "a [{rows}, {cols}] slab");
         let mut loss = PackLoss::default();
@@ -100,50 +140,68 @@ impl Slab<'_> {
             DType::F32 => {
                 for (place, value) in self.quants.as_chunks_mut().0.iter_mut().zip(values) {
                     *place = value.to_le_bytes();
-                    loss.take_in(*value, *value);
                 }
+                loss.take_in(values, values);
             }
             DType::F16 => {
-                for (place, value) in self.quants.as_chunks_mut().0.iter_mut().zip(values) {
-                    let half = half::f16::from_f32_const(*value);
-                    *place = half.to_le_bytes();
-                    loss.take_in(*value, f16_to_f32(half.to_bits()));
+                for (values, places) in values.chunks(BLOCK).zip(self.quants.chunks_mut(2 * BLOCK)) {
+                    let mut read = [0.0; BLOCK];
+                    for ((place, read), value) in
+                        places.as_chunks_mut().0.iter_mut().zip(&mut read).zip(values)
+                    {
+                        let half = half::f16::from_f32_const(*value);
+                        *place = half.to_le_bytes();
+                        *read = f16_to_f32(half.to_bits());
+                    }
+                    loss.take_in(values, &read[..values.len()]);
                 }
             }
             DType::Q8 | DType::Q4 => {
                 for (row, values) in values.chunks(cols.max(1)).enumerate() {
-                    self.pack_row(row, values, importance, &mut loss);
+                    for (b, values) in values.chunks(BLOCK).enumerate() {
+                        let block = quantize(row, b, values);
+                        self.put(row, b, &block);
+                        let scale = bf16_to_f32(block.scale);
+                        let mut read = [0.0; BLOCK];
+                        for (c, read) in read.iter_mut().enumerate() {
+                            *read = f32::from(block.quants[c])
+                                * (f32::from(block.multipliers[c / GROUP]) * scale);
+                        }
+                        loss.take_in(values, &read[..values.len()]);
+                    }
                 }
             }
         }
         loss
     }
 
-    fn pack_row(&mut self, row: usize, values: &[f32], importance: Option<&[f32]>, loss: &mut PackLoss) {
+    /// Puts the `b`-th block of a row into its places.
+    #[inline(always)]
+    fn put(&mut self, row: usize, b: usize, block: &QuantBlock) {
         let (quad, lane) = (row / QUAD, row % QUAD);
         let padded_cols = self.cols.next_multiple_of(GROUP);
         let groups = padded_cols / GROUP;
         let blocks = padded_cols.div_ceil(BLOCK);
-        for (b, values) in values.chunks(BLOCK).enumerate() {
-            let importance = importance.map(|all| &all[b * BLOCK..]);
-            let block = quantize_block(self.dtype, values, importance);
-            let scale = bf16_to_f32(block.scale);
-            let at = ((quad * blocks + b) * QUAD + lane) * 2;
-            self.scales[at..at + 2].copy_from_slice(&block.scale.to_le_bytes());
-            for (g, &multiplier) in block.multipliers[..values.len().div_ceil(GROUP)].iter().enumerate() {
-                let group = b * (BLOCK / GROUP) + g;
-                self.multipliers[(quad * groups + group) * QUAD + lane] = multiplier;
+        let at = ((quad * blocks + b) * QUAD + lane) * 2;
+        self.scales[at..at + 2].copy_from_slice(&block.scale.to_le_bytes());
+        let present = (padded_cols - b * BLOCK).min(BLOCK);
+        for (g, &multiplier) in block.multipliers[..present / GROUP].iter().enumerate() {
+            let group = b * (BLOCK / GROUP) + g;
+            self.multipliers[(quad * groups + group) * QUAD + lane] = multiplier;
+        }
+        // Quants past the end of the row are zeros, as the padding has to be.
+        if self.dtype == DType::Q8 {
+            for (c, quants) in block.quants[..present].as_chunks::<4>().0.iter().enumerate() {
+                let at = q8_index(padded_cols, row, b * BLOCK + 4 * c);
+                self.quants[at..at + 4].copy_from_slice(&quants.map(|quant| quant as u8));
             }
-            for (c, (&quant, value)) in block.quants.iter().zip(values).enumerate() {
-                let col = b * BLOCK + c;
-                if self.dtype == DType::Q8 {
-                    self.quants[q8_index(padded_cols, row, col)] = quant as u8;
-                } else {
-                    let (byte, shift) = q4_index(padded_cols, row, col);
-                    let place = &mut self.quants[byte];
-                    *place = *place & !(15 << shift) | ((quant + 8) as u8) << shift;
-                }
-                loss.take_in(*value, f32::from(quant) * (f32::from(block.multipliers[c / GROUP]) * scale));
+        } else {
+            for (c, quants) in block.quants[..present].as_chunks::<8>().0.iter().enumerate() {
+                // Columns 0 to 3 of eight in the low nibbles, 4 to 7 in the high ones.
+                let (at, _) = q4_index(padded_cols, row, b * BLOCK + 8 * c);
+                let nibble = |i: usize| (quants[i] + 8) as u8 & 15;
+                let bytes: [u8; 4] = core::array::from_fn(|i| nibble(i) | nibble(i + 4) << 4);
+                self.quants[at..at + 4].copy_from_slice(&bytes);
             }
         }
     }

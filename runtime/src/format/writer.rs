@@ -12,6 +12,7 @@ use super::{
 };
 use crate::config::Config;
 use crate::error::LoadError;
+pub use crate::quant::QuantBlock;
 use crate::tokenizer::TokenizerData;
 
 /// One tensor to be written.

@@ -1,0 +1,144 @@
+use std::path::PathBuf;
+
+use super::*;
+use crate::test_models::{random, survive_damage};
+
+fn config() -> Config {
+    Config { ffn_dim: 48, ..crate::test_models::gpt2() }
+}
+
+/// Writes a checkpoint as llm.c's `train_gpt2.py` does, by the format's description.
+fn export(checkpoint: &Checkpoint, version: u32) -> Vec<u8> {
+    let config = &checkpoint.config;
+    let mut header = vec![0_u32; 256];
+    let padded = config.vocab_size.next_multiple_of(128);
+    header[..8].copy_from_slice(&[
+        MAGIC,
+        version,
+        config.context_len,
+        config.vocab_size,
+        config.n_layers,
+        config.n_heads,
+        config.dim,
+        padded,
+    ]);
+    let mut bytes: Vec<u8> = header.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let mut put = |values: &[f32]| {
+        for value in values {
+            match version {
+                3 => bytes.extend(value.to_le_bytes()),
+                _ => bytes.extend(half::bf16::from_f32(*value).to_le_bytes()),
+            }
+        }
+    };
+    put(&checkpoint.read(0, Role::Embedding).unwrap());
+    put(&vec![7.0; ((padded - config.vocab_size) * config.dim) as usize]);
+    put(&checkpoint.read(0, Role::PositionEmbedding).unwrap());
+    for roles in [
+        &[Role::AttnNorm][..],
+        &[Role::AttnNormBias],
+        &[Role::Q, Role::K, Role::V],
+        &[Role::QBias, Role::KBias, Role::VBias],
+        &[Role::O],
+        &[Role::OBias],
+        &[Role::FfnNorm],
+        &[Role::FfnNormBias],
+        &[Role::Up],
+        &[Role::UpBias],
+        &[Role::Down],
+        &[Role::DownBias],
+    ] {
+        for layer in 0..config.n_layers {
+            roles.iter().for_each(|role| put(&checkpoint.read(layer, *role).unwrap()));
+        }
+    }
+    put(&checkpoint.read(0, Role::FinalNorm).unwrap());
+    put(&checkpoint.read(0, Role::FinalNormBias).unwrap());
+    bytes
+}
+
+fn biased() -> Checkpoint {
+    let biases: Vec<Role> = (0..64)
+        .filter_map(Role::from_u8)
+        .filter(|role| role.is_vector() && role.name().ends_with("bias"))
+        .collect();
+    let biases: Vec<Role> = biases
+        .into_iter()
+        .filter(|role| role.need(Architecture::Gpt2) != smidgen_runtime::format::Need::MustNot)
+        .collect();
+    random(config(), &biases, 21)
+}
+
+#[test]
+fn both_versions_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("gpt2.bin");
+    let written = biased();
+    for version in [3, 5] {
+        std::fs::write(&path, export(&written, version)).unwrap();
+        let read = crate::open(&path, &TokenizerChoice::Found).unwrap();
+        read.check().unwrap();
+        assert_eq!(read.config, written.config);
+        assert_eq!(read.tensors.len(), written.tensors.len());
+        for (&(layer, role), tensor) in &written.tensors {
+            let rounded =
+                |value: f32| if version == 3 { value } else { half::bf16::from_f32(value).to_f32() };
+            let want: Vec<f32> = tensor.read().into_iter().map(rounded).collect();
+            assert_eq!(read.read(layer, role).unwrap(), want, "{role:?} of layer {layer}");
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_and_nothing_panics() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("gpt2.bin");
+    let good = export(&biased(), 3);
+    let open = |path: &Path| crate::open(path, &TokenizerChoice::Found);
+    for (word, value, part) in [
+        (1, 4, "version 4 is not read"),
+        (2, 0, "max_seq_len is 0"),
+        (5, 5, "not a multiple of 5 heads"),
+        (7, 19, "padded_vocab_size is 19, below vocab_size 20"),
+        (4, 3, "context 16 has 30640"),
+    ] {
+        let mut bytes = good.clone();
+        bytes[4 * word..4 * word + 4].copy_from_slice(&u32::to_le_bytes(value));
+        std::fs::write(&path, bytes).unwrap();
+        let message = open(&path).expect_err(part).to_string();
+        assert!(message.contains(part), "{part} in {message}");
+    }
+    survive_damage("damaged.bin", &good, 32, 1000, open);
+}
+
+#[test]
+fn the_tokenizers_of_others_are_gpt2s() {
+    let shared = |name: &str| {
+        let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(name);
+        path.exists().then_some(path)
+    };
+    let (Some(v1), Some(v2), Some(json)) = (
+        shared("llmc/gpt2_tokenizer_azret.bin"),
+        shared("llmc/gpt2_tokenizer_poro.bin"),
+        shared("tok/gpt2/tokenizer.json"),
+    ) else {
+        eprintln!("SKIPPED: llm.c's tokenizers are not there");
+        return;
+    };
+    let json = crate::tokenizer::huggingface::read_file(&json).unwrap();
+    for path in [v1, v2] {
+        let spec = read_tokenizer(&path).unwrap();
+        assert_eq!(spec.tokens.len(), 50_257);
+        assert_eq!(spec.end_tokens, [50_256]);
+        assert!(spec.tokens.iter().zip(&json.tokens).all(|(a, b)| a.bytes == b.bytes));
+        // The file has no merges: found again, they are all of GPT-2's, in order.
+        assert!(spec.merges == json.merges);
+        let bytes = std::fs::read(&path).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let damaged = directory.path().join("tokenizer.bin");
+        for cut in [0, 3, 15, 1023, 1024, 5000, bytes.len() - 1] {
+            std::fs::write(&damaged, &bytes[..cut]).unwrap();
+            assert!(read_tokenizer(&damaged).is_err(), "{cut}");
+        }
+    }
+}
