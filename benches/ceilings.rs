@@ -18,9 +18,12 @@ pub fn read_bandwidth(pool: &Pool, bytes: usize) -> f64 {
     best / 1e9
 }
 
-/// GMAC/s of the byte product that the kernels use, operands in registers.
-pub fn int8_peak(pool: &Pool) -> f64 {
+/// GMAC/s of the byte product that the kernels use, operands in registers; known for VNNI only.
+pub fn int8_peak(pool: &Pool) -> Option<f64> {
     const ROUNDS: usize = 200_000;
+    if !has_vnni() {
+        return None;
+    }
     let threads = pool.threads();
     let best = best_of(|| {
         pool.run(threads, |_| {
@@ -28,7 +31,7 @@ pub fn int8_peak(pool: &Pool) -> f64 {
         });
         (threads * ROUNDS * 16 * 64) as f64
     });
-    best / 1e9
+    Some(best / 1e9)
 }
 
 /// The best rate (units a second) over about a quarter of a second.
@@ -57,14 +60,26 @@ fn sum_avx512(data: &[u64]) -> u64 {
     data.iter().copied().fold(0, u64::wrapping_add)
 }
 
+#[cfg(target_arch = "x86_64")]
+fn has_vnni() -> bool {
+    std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512vnni")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_vnni() -> bool {
+    false
+}
+
+#[cfg(target_arch = "x86_64")]
 fn byte_products(rounds: usize) -> i32 {
-    #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("avx512vnni") {
-        // SAFETY: the CPU has AVX-512 with VNNI.
-        return unsafe { byte_products_vnni(rounds) };
-    }
-    // Without VNNI this bench has no ceiling to print: a round is counted as if it took no time.
-    rounds as i32
+    assert!(has_vnni());
+    // SAFETY: the CPU has AVX-512 with VNNI.
+    unsafe { byte_products_vnni(rounds) }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn byte_products(_rounds: usize) -> i32 {
+    unreachable!("int8_peak asks for VNNI first")
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -5,8 +5,16 @@
 //! cargo bench --bench inference -- [--shape 260k,15m,110m,gpt2] [--quant q8,q4] [--threads 1,2]
 //!                                  [--level avx512] [--prompt 512] [--tokens 128] [--repeat 5]
 //! ```
+//!
+//! `compare.py` uses two more modes, each of which prints one JSON object:
+//!
+//! ```text
+//! --write FILE --shape 15m --quant q8 [--context 1024]   a model of random weights into a file
+//! --ceilings BYTES --threads 1                           reading that many bytes; multiplying
+//! ```
 
 mod ceilings;
+mod noise;
 mod shapes;
 
 use std::hint::black_box;
@@ -23,14 +31,17 @@ struct Options {
     prompt: usize,
     tokens: usize,
     repeat: usize,
+    /// Tokens that a written model has room for; the shape's own unless told.
+    context: Option<u32>,
+}
+
+/// What stands behind a flag.
+fn flag(name: &str) -> Option<String> {
+    std::env::args().skip_while(|arg| arg != name).nth(1)
 }
 
 fn options() -> Options {
-    let args: Vec<String> = std::env::args().collect();
-    let value = |flag: &str, default: &str| {
-        let at = args.iter().position(|arg| arg == flag);
-        at.and_then(|at| args.get(at + 1)).map_or(default.to_owned(), Clone::clone)
-    };
+    let value = |name: &str, default: &str| flag(name).unwrap_or(default.to_owned());
     let list = |flag, default| value(flag, default).split(',').map(str::to_owned).collect::<Vec<_>>();
     let number = |flag, default: &str| value(flag, default).parse().expect("a number");
     let level = value("--level", Level::detect().name());
@@ -42,6 +53,7 @@ fn options() -> Options {
         prompt: number("--prompt", "512"),
         tokens: number("--tokens", "128"),
         repeat: number("--repeat", "5"),
+        context: flag("--context").map(|n| n.parse().expect("a number")),
     }
 }
 
@@ -55,14 +67,21 @@ fn main() {
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
+    if let Some(path) = flag("--write") {
+        return write(&path, &options());
+    }
+    if let Some(bytes) = flag("--ceilings") {
+        return print_ceilings(bytes.parse().expect("a number of bytes"), &options());
+    }
     let options = options();
     let pools: Vec<Pool> = options.threads.iter().map(|&n| Pool::new(n)).collect();
     for pool in &pools {
         let threads = pool.threads();
         let (dram, l3) = (ceilings::read_bandwidth(pool, 256 << 20), ceilings::read_bandwidth(pool, 8 << 20));
-        let peak = ceilings::int8_peak(pool);
+        let peak =
+            ceilings::int8_peak(pool).map_or("not measured".to_owned(), |peak| format!("{peak:.0} GMAC/s"));
         println!(
-            "{threads} thread(s): reads DRAM at {dram:.1} GB/s, 8 MiB in cache at {l3:.1} GB/s; int8 {peak:.0} GMAC/s"
+            "{threads} thread(s): reads DRAM at {dram:.1} GB/s, 8 MiB in cache at {l3:.1} GB/s; int8 {peak}"
         );
     }
     println!(
@@ -78,20 +97,52 @@ fn main() {
     );
     for shape in shapes::SHAPES.iter().filter(|shape| options.shapes.iter().any(|name| name == shape.name)) {
         for quant in &options.quants {
-            let dtype = match quant.as_str() {
-                "f32" => DType::F32,
-                "f16" => DType::F16,
-                "q8" => DType::Q8,
-                "q4" => DType::Q4,
-                other => panic!("no such type: {other}"),
-            };
-            let file = shapes::random_model(shape, dtype);
+            let file = shapes::random_model(shape, dtype(quant));
             let model = Model::load(&file).expect("a whole model");
             for pool in &pools {
                 measure(shape, &model, &file, quant, pool, &options);
             }
         }
     }
+}
+
+fn dtype(quant: &str) -> DType {
+    match quant {
+        "f32" => DType::F32,
+        "f16" => DType::F16,
+        "q8" => DType::Q8,
+        "q4" => DType::Q4,
+        other => panic!("no such type: {other}"),
+    }
+}
+
+/// Writes the first shape asked for, in the first type, and prints what a token of it costs.
+fn write(path: &str, options: &Options) {
+    let name = &options.shapes[0];
+    let shape = shapes::SHAPES.into_iter().find(|shape| shape.name == *name);
+    let mut shape = shape.unwrap_or_else(|| panic!("no such shape: {name}"));
+    shape.numbers[6] = options.context.unwrap_or(shape.numbers[6]);
+    let file = shapes::random_model(&shape, dtype(&options.quants[0]));
+    std::fs::write(path, &file[..]).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let model = Model::load(&file).expect("a whole model");
+    let report = serde_json::json!({
+        "file_bytes": file.len(),
+        "bytes_per_token": shape.bytes_per_token(&model),
+        "macs_per_prompt_token": shape.macs_per_prompt_token(&model),
+    });
+    println!("{report}");
+}
+
+/// Prints what the machine can do with the first number of threads.
+fn print_ceilings(bytes: usize, options: &Options) {
+    let pool = Pool::new(options.threads[0]);
+    let report = serde_json::json!({
+        "threads": pool.threads(),
+        "bytes": bytes,
+        "read_gb_s": ceilings::read_bandwidth(&pool, bytes),
+        "int8_gmac_s": ceilings::int8_peak(&pool),
+    });
+    println!("{report}");
 }
 
 fn measure(

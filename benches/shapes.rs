@@ -2,10 +2,12 @@
 
 use std::io::Cursor;
 
+use smidgen_runtime::Model;
 use smidgen_runtime::config::{Architecture, Config};
 use smidgen_runtime::format::writer::{ModelPlan, TensorPlan, WriteError, write_model};
 use smidgen_runtime::format::{DType, KvType, Meta, Need, Role, RopeScaling, TensorSize};
-use smidgen_runtime::{Memory, Model};
+
+use crate::noise::{Bytes, Noise};
 
 pub struct Shape {
     pub name: &'static str,
@@ -36,20 +38,8 @@ impl Shape {
     }
 }
 
-/// A file in memory that begins at a multiple of 64.
-pub struct File(Vec<Memory<64>>, usize);
-
-impl std::ops::Deref for File {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        // SAFETY: `Memory<64>` is 64 bytes without padding, so the vector's are contiguous.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.1) }
-    }
-}
-
 /// Every tensor that the architecture must have (and GPT-2's biases), filled with noise.
-pub fn random_model(shape: &Shape, dtype: DType) -> File {
+pub fn random_model(shape: &Shape, dtype: DType) -> Bytes {
     let [dim, ffn_dim, n_layers, n_heads, n_kv_heads, vocab_size, context_len] = shape.numbers;
     let (head_dim, norm_eps) = (dim / n_heads, 1e-5);
     let architecture = shape.architecture;
@@ -86,38 +76,13 @@ pub fn random_model(shape: &Shape, dtype: DType) -> File {
         extra: "",
     };
     let plan = ModelPlan { config, kv_type: KvType::Q8, meta, tokenizer: None, tensors };
-    let mut state = 1_u64;
-    let mut noise = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
+    let mut noise = Noise::new();
     let mut sink = Cursor::new(Vec::new());
     write_model(&mut sink, &plan, |tensor, out| {
         let (rows, cols) = tensor.role.shape(&config);
-        let size = TensorSize::new(tensor.dtype, rows, cols).expect("it fits");
-        match tensor.dtype {
-            DType::Q8 | DType::Q4 => {
-                while out.len() < size.scales_at {
-                    out.extend(noise().to_le_bytes());
-                }
-                out.truncate(size.scales_at);
-                // bf16 of about 1e-6: multipliers and quants are in the hundreds.
-                out.extend([0x86_u8, 0x35].repeat(size.scales_len / 2));
-            }
-            DType::F16 => {
-                (0..rows * cols).for_each(|_| out.extend(((noise() & 0x83FF) as u16 | 0x2800).to_le_bytes()))
-            }
-            _ => (0..rows * cols).for_each(|_| out.extend(((noise() >> 40) as f32 * 1e-8).to_le_bytes())),
-        }
+        noise.matrix(tensor.dtype, rows, cols, out);
         Ok::<(), WriteError>(())
     })
     .expect("memory does not fail");
-    let bytes = sink.into_inner();
-    let mut file = vec![Memory::<64>::new(); bytes.len().div_ceil(64)];
-    for (part, bytes) in file.iter_mut().zip(bytes.chunks(64)) {
-        part.as_mut()[..bytes.len()].copy_from_slice(bytes);
-    }
-    File(file, bytes.len())
+    Bytes::new(&sink.into_inner())
 }
