@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use serde_json::json;
 use smidgen_runtime::Pool;
 use smidgen_trainer::data::TokenCache;
+use smidgen_trainer::fit::Budget;
 use smidgen_trainer::run::config::{
     self, DataConfig, Length, ModelConfig, OptimizerChoice, RunConfig, ScheduleChoice, TokenizerChoice,
     TrainingConfig, suggested_ffn, suggested_heads, suggested_lr,
@@ -17,6 +18,7 @@ use smidgen_trainer::run::config::{
 use smidgen_trainer::run::finish::{self, Exported};
 use smidgen_trainer::run::{Outcome, Run, bits_per_byte, was_stopped};
 
+use super::plan;
 use super::train_progress::{Progress, count, duration};
 
 /// Set by Ctrl-C.
@@ -35,6 +37,7 @@ Examples:
   smidgen train --data books/ --minutes 30 --layers 6 --dim 192 --vocab 4096
   smidgen train --data shakespeare.txt --tokenizer char --arch gpt2 --layers 4 --heads 4 --dim 128 --context 64 --batch 12 --steps 2000
   smidgen train --qat q4 --layers 5 --dim 64
+  smidgen train --fit rp2350 --minutes 20
   smidgen train --from SmolLM2-135M --data notes.jsonl --context 256 --epochs 3
   zcat corpus.jsonl.gz | smidgen train --data -
   smidgen train --resume runs/stories
@@ -170,6 +173,13 @@ struct NewRun {
         "arch", "layers", "dim", "heads", "kv_heads", "ffn", "vocab", "tokenizer", "qk_norm", "untied",
     ])]
     from: Option<PathBuf>,
+    /// A budget instead of a shape: flash=512K,ram=96K[,tokens-per-second=20@64MHz] or a chip's name
+    /// such as rp2350; says what it chooses. See `smidgen plan`.
+    #[arg(long, value_name = "BUDGET", conflicts_with_all = [
+        "from", "arch", "layers", "dim", "heads", "kv_heads", "ffn", "context", "vocab", "tokenizer",
+        "quant", "qat", "untied", "qk_norm",
+    ])]
+    fit: Option<Budget>,
     /// Tokens of held-out text that a look takes, at most [default: 32768]
     #[arg(long, value_name = "N")]
     eval_tokens: Option<u32>,
@@ -226,6 +236,25 @@ enum Quant {
 }
 
 impl NewRun {
+    /// The configuration, in the shape that the budget allows if there is one.
+    fn fitted(&self) -> Result<RunConfig> {
+        let mut config = self.config();
+        if let Some(budget) = &self.fit {
+            let choice = plan::choose(budget)?;
+            eprint!("{}", plan::describe(&choice, budget.speed));
+            config.data.vocab_size = choice.vocab_size;
+            config.quant = choice.quant;
+            if choice.quant == config::Quant::Q4 {
+                config.training.qat = Some(choice.quant);
+            }
+            if self.lr.is_none() {
+                config.training.lr = suggested_lr(choice.model.dim);
+            }
+            config.model = choice.model;
+        }
+        Ok(config)
+    }
+
     /// The defaults with what was asked for instead.
     fn config(&self) -> RunConfig {
         let base = RunConfig::default();
@@ -333,7 +362,7 @@ pub fn run(args: Args) -> Result<()> {
     .context("cannot listen for Ctrl-C")?;
     let run = match &args.resume {
         Some(path) => Run::resume(path)?,
-        None => Run::create(args.new.config(), args.new.out.as_deref())?,
+        None => Run::create(args.new.fitted()?, args.new.out.as_deref())?,
     };
     let run = run.with_cache(if args.no_cache { None } else { TokenCache::of_user() });
     let config = run.config().clone();

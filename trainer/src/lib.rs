@@ -4,6 +4,7 @@
 
 pub mod bpe;
 pub mod data;
+pub mod fit;
 pub mod gemm;
 pub mod layers;
 pub mod model;
