@@ -16,7 +16,9 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-import build
+# No __pycache__ in the checkout.
+sys.dont_write_bytecode = True
+import build  # noqa: E402
 
 SHAPES, QUANTS, THREADS = ["260k", "15m", "110m", "gpt2"], ["q8", "q4"], [1, 2]
 EXAMPLES = """
