@@ -17,17 +17,17 @@ const GROUPS: usize = BLOCK / GROUP;
 const SLAB: usize = 16;
 /// From so many vectors on, weights are first put in the order that the tile wants.
 const TILE_FROM: usize = 3;
-/// Vectors that a tile takes at once.
-const TILE: usize = 12;
+/// Blocks that a tile takes at once: what it needs of the weights is 32 KB then.
+const TILE_BLOCKS: usize = 4;
+const TILE_GROUPS: usize = TILE_BLOCKS * GROUPS;
+/// Blocks whose exact sums are kept before they are added up: up to 4096 columns.
+const KEPT: usize = 16;
+/// How many bytes ahead of their use weights are asked for.
+const AHEAD: usize = 2048;
 
 /// Bytes of one group of a quad's quants.
 const fn group_bytes(bits: usize) -> usize {
     QUAD * GROUP * bits / 8
-}
-
-/// What is added to a weight to make it unsigned.
-const fn offset(bits: usize) -> i32 {
-    if bits == 8 { 128 } else { 8 }
 }
 
 /// The product of some rows with every vector; see [`super::matmul`]. `BITS` is 8 or 4.
@@ -46,9 +46,16 @@ pub(super) unsafe fn matmul_quantized<const BITS: usize>(
     let rows = rows.start..rows.end.min(weights.quads * QUAD);
     let whole = rows.start + rows.len() / SLAB * SLAB;
     let tiled = if input.n >= TILE_FROM { whole } else { rows.start };
-    for slab in (rows.start..tiled).step_by(SLAB) {
-        // SAFETY: the slab lies inside the rows that this caller may write.
-        unsafe { weights.slab(slab, input, out, stride) };
+    let mut row = rows.start;
+    // SAFETY: these rows lie inside those that this caller may write.
+    unsafe {
+        while row + 2 * SLAB <= tiled {
+            weights.slabs::<2>(row, input, out, stride);
+            row += 2 * SLAB;
+        }
+        if row < tiled {
+            weights.slabs::<1>(row, input, out, stride);
+        }
     }
     for i in 0..input.n {
         let x = input.quantized(i, planes.padded_cols);
@@ -59,16 +66,16 @@ pub(super) unsafe fn matmul_quantized<const BITS: usize>(
         let out = unsafe { out.part(i * stride + tiled..i * stride + rows.end) };
         let (slabs, rest) = out.split_at_mut(whole.saturating_sub(tiled).min(out.len()));
         for (s, out) in slabs.chunks_exact_mut(SLAB).enumerate() {
-            // SAFETY: features as here; quads below `weights.quads`, activations of full length.
-            let sums = unsafe { weights.quads::<4>(tiled / QUAD + s * 4, &x) };
-            // SAFETY: `out` is sixteen floats.
-            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sums) };
+            // SAFETY: features as here; quads below `weights.quads`, activations of full length;
+            // `out` is sixteen floats.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), weights.sixteen(tiled / QUAD + s * 4, &x)) };
         }
         for (q, out) in rest.chunks_mut(QUAD).enumerate() {
-            // SAFETY: as above.
-            let sums = unsafe { weights.quads::<1>(whole.max(tiled) / QUAD + q, &x) };
-            // SAFETY: the mask covers only the floats that there are.
-            unsafe { _mm512_mask_storeu_ps(out.as_mut_ptr(), (1 << out.len()) - 1, sums) };
+            // SAFETY: as above; the mask covers only the floats that there are.
+            unsafe {
+                let sums = weights.four(whole.max(tiled) / QUAD + q, &x);
+                _mm512_mask_storeu_ps(out.as_mut_ptr(), (1 << out.len()) - 1, sums);
+            }
         }
     }
 }
@@ -108,126 +115,213 @@ impl<'a, const BITS: usize> Weights<'a, BITS> {
         }
     }
 
-    /// The products of `N` (1 or 4) quads of rows with one vector: 4 · N sums in the low lanes.
+    /// The products of four quads of rows with one vector.
+    ///
+    /// Quads are read one after the other (with 4-bit weights two at a time), so that memory sees
+    /// one stream: what is one sum is kept until all four have it.
     ///
     /// # Safety
-    /// `first + N` is at most `self.quads`; `x` [`fits`].
+    /// `first + 4` is at most `self.quads`; `x` [`fits`].
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    unsafe fn quads<const N: usize>(&self, first: usize, x: &Quantized<'_>) -> __m512 {
+    unsafe fn sixteen(&self, first: usize, x: &Quantized<'_>) -> __m512 {
         let mut sums = _mm512_setzero_ps();
-        // Lane i of a vector of four dwords of x goes to the four rows of chunk i.
-        let spread = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+        let mut exact = [[_mm512_setzero_si512(); KEPT]; 4];
+        let mut begin = 0;
+        while begin < self.blocks {
+            let blocks = (self.blocks - begin).min(KEPT);
+            let [a, b, c, d] = &mut exact;
+            // SAFETY: the four quads and these blocks exist.
+            unsafe {
+                if BITS == 8 {
+                    self.dots::<1>(first, begin, blocks, x, [a]);
+                    self.dots::<1>(first + 1, begin, blocks, x, [b]);
+                    self.dots::<1>(first + 2, begin, blocks, x, [c]);
+                    self.dots::<1>(first + 3, begin, blocks, x, [d]);
+                } else {
+                    self.dots::<2>(first, begin, blocks, x, [a, b]);
+                    self.dots::<2>(first + 2, begin, blocks, x, [c, d]);
+                }
+            }
+            for i in 0..blocks {
+                let total = sum_chunks(exact[0][i], exact[1][i], exact[2][i], exact[3][i]);
+                // SAFETY: as above, and vectors have a scale for each block.
+                let (scales, x_scale) =
+                    unsafe { (self.slab_scales(first, begin + i), *x.scales.get_unchecked(begin + i)) };
+                let factor = _mm512_mul_ps(scales, _mm512_set1_ps(x_scale));
+                sums = _mm512_add_ps(sums, _mm512_mul_ps(_mm512_cvtepi32_ps(total), factor));
+            }
+            begin += blocks;
+        }
+        sums
+    }
+
+    /// The products of one quad of rows with one vector: four sums in the low lanes.
+    ///
+    /// # Safety
+    /// `quad` is below `self.quads`; `x` [`fits`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    unsafe fn four(&self, quad: usize, x: &Quantized<'_>) -> __m512 {
+        let mut sums = _mm512_setzero_ps();
+        let mut exact = [_mm512_setzero_si512(); KEPT];
+        let zero = _mm512_setzero_si512();
+        for block in 0..self.blocks {
+            // SAFETY: the quad and the block exist; vectors have a scale for each block.
+            let (scales, x_scale) = unsafe {
+                self.dots::<1>(quad, block, 1, x, [&mut exact]);
+                (self.scales(quad, block), *x.scales.get_unchecked(block))
+            };
+            let scales = widen_scales(_mm256_castsi128_si256(scales));
+            let total = sum_chunks(exact[0], zero, zero, zero);
+            let factor = _mm512_mul_ps(scales, _mm512_set1_ps(x_scale));
+            sums = _mm512_add_ps(sums, _mm512_mul_ps(_mm512_cvtepi32_ps(total), factor));
+        }
+        sums
+    }
+
+    /// The exact sums of `N` neighbouring quads in some blocks, one vector a block: in lane 4c + r
+    /// what chunk c of every sixteen (or, with 4 bits, 32) columns gives to row r.
+    ///
+    /// # Safety
+    /// Quads `first..first + N` and blocks `begin..begin + blocks` exist; `x` [`fits`];
+    /// `blocks` is at most [`KEPT`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    unsafe fn dots<const N: usize>(
+        &self,
+        first: usize,
+        begin: usize,
+        blocks: usize,
+        x: &Quantized<'_>,
+        out: [&mut [__m512i; KEPT]; N],
+    ) {
+        // Lane i of four dwords of x goes to the four rows of chunk i.
+        let own = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
         let spread_even = _mm512_set_epi32(6, 6, 6, 6, 4, 4, 4, 4, 2, 2, 2, 2, 0, 0, 0, 0);
         let spread_odd = _mm512_set_epi32(7, 7, 7, 7, 5, 5, 5, 5, 3, 3, 3, 3, 1, 1, 1, 1);
         let flip = _mm512_set1_epi8(-128);
         let nibble = _mm512_set1_epi8(15);
         let bytes = self.groups * group_bytes(BITS);
-        // SAFETY: first + N ≤ quads.
-        let mut weights = unsafe { self.planes.quants.as_ptr().add(first * bytes) };
-        let mut xs = x.quants.as_ptr();
-        for block in 0..self.blocks {
-            let begin = block * GROUPS;
-            let end = (begin + GROUPS).min(self.groups);
+        // SAFETY: the quads and blocks exist.
+        let (mut weights, mut xs, multipliers) = unsafe {
+            (
+                self.planes.quants.as_ptr().add(first * bytes + begin * GROUPS * group_bytes(BITS)),
+                x.quants.as_ptr().add(begin * BLOCK),
+                self.planes.multipliers.as_ptr().add(first * self.groups * QUAD),
+            )
+        };
+        for i in 0..blocks {
             let mut exact = [_mm512_setzero_si512(); N];
-            let mut group = begin;
+            let mut shifted = [_mm512_setzero_si512(); N];
+            let mut group = (begin + i) * GROUPS;
+            let end = (group + GROUPS).min(self.groups);
             while group < end {
                 // Multipliers of up to four groups: lane i of 128 bits is group i's.
                 let n = (end - group).min(4);
                 let mask = ((1_u32 << (4 * n)) - 1) as u16;
-                let mut multipliers = [_mm512_setzero_si512(); N];
-                for (q, multipliers) in multipliers.iter_mut().enumerate() {
-                    let at = ((first + q) * self.groups + group) * QUAD;
+                // SAFETY: the mask covers only the sums that there are.
+                let group_sums = unsafe { _mm_maskz_loadu_epi32((1 << n) - 1, x.sums.as_ptr().add(group)) };
+                let group_sums = _mm512_castps_si512(_mm512_permutevar_ps(
+                    _mm512_castsi512_ps(_mm512_broadcast_i32x4(group_sums)),
+                    own,
+                ));
+                let mut factors = [_mm512_setzero_si512(); N];
+                for (q, factors) in factors.iter_mut().enumerate() {
                     // SAFETY: the mask covers only the multipliers that there are.
                     let bytes = unsafe {
-                        _mm_maskz_loadu_epi8(mask, self.planes.multipliers.as_ptr().add(at).cast())
+                        let at = (q * self.groups + group) * QUAD;
+                        _mm_maskz_loadu_epi8(mask, multipliers.add(at).cast())
                     };
-                    *multipliers = _mm512_cvtepu8_epi32(bytes);
+                    *factors = _mm512_cvtepu8_epi32(bytes);
+                    shifted[q] = _mm512_add_epi32(shifted[q], _mm512_mullo_epi32(*factors, group_sums));
                 }
-                for i in 0..n {
-                    // SAFETY: group + i < groups = sums.len().
-                    let sum = unsafe { *x.sums.get_unchecked(group + i) };
-                    let start = _mm512_maskz_set1_epi32(0xF, sum.wrapping_mul(-offset(BITS)));
-                    // SAFETY: 32 activations of this group are there.
-                    let x32 = unsafe { _mm256_loadu_si256(xs.cast()) };
-                    let x64 = _mm512_castsi256_si512(x32);
-                    let (x0, x1) = if BITS == 8 {
-                        let high = _mm512_castsi128_si512(_mm256_extracti128_si256::<1>(x32));
-                        (_mm512_permutexvar_epi32(spread, x64), _mm512_permutexvar_epi32(spread, high))
-                    } else {
-                        (
-                            _mm512_permutexvar_epi32(spread_even, x64),
-                            _mm512_permutexvar_epi32(spread_odd, x64),
-                        )
-                    };
-                    for (q, exact) in exact.iter_mut().enumerate() {
-                        // SAFETY: the group's bytes of quad first + q.
-                        let w = unsafe { weights.add(q * bytes) };
-                        // SAFETY: 64 bytes of a group are there in either width.
-                        let w0 = unsafe { _mm512_loadu_si512(w.cast()) };
-                        let dots = if BITS == 8 {
-                            // SAFETY: a group of four rows of 8 bits is 128 bytes.
-                            let w1 = unsafe { _mm512_loadu_si512(w.add(64).cast()) };
-                            let dots = _mm512_dpbusd_epi32(start, _mm512_xor_si512(w0, flip), x0);
-                            _mm512_dpbusd_epi32(dots, _mm512_xor_si512(w1, flip), x1)
+                macro_rules! group {
+                    ($lane:literal) => {
+                        let (x0, x1) = if BITS == 8 {
+                            // SAFETY: 32 activations of this group are there.
+                            let (low, high) =
+                                unsafe { (_mm_loadu_si128(xs.cast()), _mm_loadu_si128(xs.add(16).cast())) };
+                            let spread = |x| {
+                                let x = _mm512_castsi512_ps(_mm512_broadcast_i32x4(x));
+                                _mm512_castps_si512(_mm512_permutevar_ps(x, own))
+                            };
+                            (spread(low), spread(high))
                         } else {
-                            let low = _mm512_and_si512(w0, nibble);
-                            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(w0), nibble);
-                            _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(start, low, x0), high, x1)
+                            // SAFETY: as above.
+                            let x = _mm512_castsi256_si512(unsafe { _mm256_loadu_si256(xs.cast()) });
+                            (
+                                _mm512_permutexvar_epi32(spread_even, x),
+                                _mm512_permutexvar_epi32(spread_odd, x),
+                            )
                         };
-                        let m = &multipliers[q];
-                        let m = match i {
-                            0 => _mm512_shuffle_i32x4::<0x00>(*m, *m),
-                            1 => _mm512_shuffle_i32x4::<0x55>(*m, *m),
-                            2 => _mm512_shuffle_i32x4::<0xAA>(*m, *m),
-                            _ => _mm512_shuffle_i32x4::<0xFF>(*m, *m),
-                        };
-                        *exact = _mm512_add_epi32(*exact, _mm512_mullo_epi32(dots, m));
-                    }
-                    // SAFETY: on to the next group; at most one past the last.
-                    unsafe {
-                        weights = weights.add(group_bytes(BITS));
-                        xs = xs.add(GROUP);
-                    }
+                        for q in 0..N {
+                            // SAFETY: the group's bytes of quad first + q; a prefetch reads nothing.
+                            let (w, w0) = unsafe {
+                                let w = weights.add(q * bytes);
+                                _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD).cast());
+                                (w, _mm512_loadu_si512(w.cast()))
+                            };
+                            let zero = _mm512_setzero_si512();
+                            let dots = if BITS == 8 {
+                                // SAFETY: a group of four rows of 8 bits is 128 bytes.
+                                let w1 = unsafe {
+                                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD + 64).cast());
+                                    _mm512_loadu_si512(w.add(64).cast())
+                                };
+                                let dots = _mm512_dpbusd_epi32(zero, _mm512_xor_si512(w0, flip), x0);
+                                _mm512_dpbusd_epi32(dots, _mm512_xor_si512(w1, flip), x1)
+                            } else {
+                                let low = _mm512_and_si512(w0, nibble);
+                                let high = _mm512_and_si512(_mm512_srli_epi16::<4>(w0), nibble);
+                                _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, low, x0), high, x1)
+                            };
+                            let factor = _mm512_shuffle_i32x4::<{ $lane * 0x55 }>(factors[q], factors[q]);
+                            exact[q] = _mm512_add_epi32(exact[q], _mm512_mullo_epi32(dots, factor));
+                        }
+                        // SAFETY: on to the next group; at most one past the last.
+                        unsafe {
+                            weights = weights.add(group_bytes(BITS));
+                            xs = xs.add(GROUP);
+                        }
+                    };
+                }
+                group!(0);
+                if n > 1 {
+                    group!(1);
+                }
+                if n > 2 {
+                    group!(2);
+                }
+                if n > 3 {
+                    group!(3);
                 }
                 group += n;
             }
-            // SAFETY: block < blocks = x.scales.len().
-            let x_scale = _mm512_set1_ps(unsafe { *x.scales.get_unchecked(block) });
-            // SAFETY: quads first..first + N are there.
-            let scales = unsafe {
-                let lanes = |q: usize| self.scales(first + if q < N { q } else { 0 }, block);
-                let low = _mm_unpacklo_epi64(lanes(0), lanes(1));
-                let high = _mm_unpacklo_epi64(lanes(2), lanes(3));
-                _mm256_set_m128i(high, low)
-            };
-            let scales = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(scales)));
-            let total = if N == 4 {
-                // SAFETY: N is 4.
-                unsafe {
-                    sum_chunks(
-                        exact[0],
-                        *exact.get_unchecked(1),
-                        *exact.get_unchecked(2),
-                        *exact.get_unchecked(3),
-                    )
-                }
-            } else {
-                let zero = _mm512_setzero_si512();
-                sum_chunks(exact[0], zero, zero, zero)
-            };
-            let term = _mm512_mul_ps(_mm512_cvtepi32_ps(total), _mm512_mul_ps(scales, x_scale));
-            sums = _mm512_add_ps(sums, term);
+            for q in 0..N {
+                // What the weights were shifted by, times what it was multiplied with.
+                let shifted = if BITS == 8 {
+                    _mm512_slli_epi32::<7>(shifted[q])
+                } else {
+                    _mm512_slli_epi32::<3>(shifted[q])
+                };
+                out[q][i] = _mm512_sub_epi32(exact[q], shifted);
+            }
         }
-        sums
     }
 
-    /// Sixteen rows with every vector.
+    /// `S` times sixteen rows with every vector.
     ///
     /// # Safety
-    /// Rows `first..first + 16` exist, and their places in `out` are the caller's.
+    /// Rows `first..first + 16 · S` exist, and their places in `out` are the caller's.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    unsafe fn slab(&self, first: usize, input: &Activations<'_>, out: &Disjoint<'_, f32>, stride: usize) {
+    unsafe fn slabs<const S: usize>(
+        &self,
+        first: usize,
+        input: &Activations<'_>,
+        out: &Disjoint<'_, f32>,
+        stride: usize,
+    ) {
         let cols = self.planes.padded_cols;
         let n = input.n;
         if input.quants.len() < n * cols
@@ -237,61 +331,105 @@ impl<'a, const BITS: usize> Weights<'a, BITS> {
             return;
         }
         let quad = first / QUAD;
-        let mut columns = [_mm512_setzero_si512(); BLOCK / 4];
-        let mut multipliers = [_mm512_setzero_si512(); GROUPS];
-        for block in 0..self.blocks {
-            let begin = block * GROUPS;
-            let groups = (self.groups - begin).min(GROUPS);
-            for g in 0..groups {
-                // SAFETY: the slab's four quads and this group exist.
-                unsafe { self.transpose(quad, begin + g, &mut columns[g * 8..g * 8 + 8]) };
-                let mut bytes = [0_u8; SLAB];
-                for (q, bytes) in bytes.chunks_exact_mut(QUAD).enumerate() {
-                    let at = ((quad + q) * self.groups + begin + g) * QUAD;
-                    // SAFETY: as above; lengths were checked in `new`.
-                    bytes.copy_from_slice(unsafe { self.planes.multipliers.get_unchecked(at..at + QUAD) });
+        let zero = _mm512_setzero_si512();
+        let mut tile = Tile {
+            columns: [[zero; S]; TILE_GROUPS * 8],
+            multipliers: [[zero; S]; TILE_GROUPS],
+            scales: [[_mm512_setzero_ps(); S]; TILE_BLOCKS],
+            begin: 0,
+            groups: 0,
+            first,
+        };
+        while tile.begin < self.blocks {
+            let blocks = (self.blocks - tile.begin).min(TILE_BLOCKS);
+            let begin = tile.begin * GROUPS;
+            tile.groups = (self.groups - begin).min(TILE_GROUPS);
+            for s in 0..S {
+                let quad = quad + s * (SLAB / QUAD);
+                for g in 0..tile.groups {
+                    // SAFETY: the slab's four quads and this group exist.
+                    let (columns, multipliers) =
+                        unsafe { (self.transpose(quad, begin + g), self.slab_multipliers(quad, begin + g)) };
+                    for (c, column) in columns.into_iter().enumerate() {
+                        tile.columns[g * 8 + c][s] = column;
+                    }
+                    tile.multipliers[g][s] = multipliers;
                 }
-                // SAFETY: sixteen bytes.
-                multipliers[g] = _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
+                for block in 0..blocks {
+                    // SAFETY: as above.
+                    tile.scales[block][s] = unsafe { self.slab_scales(quad, tile.begin + block) };
+                }
             }
-            // SAFETY: as above.
-            let scales = unsafe {
-                let low = _mm_unpacklo_epi64(self.scales(quad, block), self.scales(quad + 1, block));
-                let high = _mm_unpacklo_epi64(self.scales(quad + 2, block), self.scales(quad + 3, block));
-                _mm256_set_m128i(high, low)
-            };
-            let scales = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(scales)));
-            let tile = Tile { columns: &columns, multipliers: &multipliers, groups, scales, block, first };
             let mut i = 0;
-            while i + TILE <= n {
-                // SAFETY: vectors i..i + TILE exist, lengths were checked above; `out` is ours.
-                unsafe { self.tile::<TILE>(&tile, input, i, out, stride) };
-                i += TILE;
+            // SAFETY: vectors i..i + T exist, lengths were checked above; `out` is ours.
+            unsafe {
+                while i + 6 <= n {
+                    self.tile::<6, S>(&tile, input, i, out, stride);
+                    i += 6;
+                }
+                while i + 2 <= n {
+                    self.tile::<2, S>(&tile, input, i, out, stride);
+                    i += 2;
+                }
+                if i < n {
+                    self.tile::<1, S>(&tile, input, i, out, stride);
+                }
             }
-            while i + 4 <= n {
-                // SAFETY: as above.
-                unsafe { self.tile::<4>(&tile, input, i, out, stride) };
-                i += 4;
-            }
-            while i < n {
-                // SAFETY: as above.
-                unsafe { self.tile::<1>(&tile, input, i, out, stride) };
-                i += 1;
-            }
+            tile.begin += blocks;
         }
+    }
+
+    /// The scales of sixteen rows in one block.
+    ///
+    /// # Safety
+    /// Quads `quad..quad + 4` and the block exist.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    unsafe fn slab_scales(&self, quad: usize, block: usize) -> __m512 {
+        // SAFETY: as promised.
+        let (low, high) = unsafe {
+            (
+                _mm_unpacklo_epi64(self.scales(quad, block), self.scales(quad + 1, block)),
+                _mm_unpacklo_epi64(self.scales(quad + 2, block), self.scales(quad + 3, block)),
+            )
+        };
+        widen_scales(_mm256_set_m128i(high, low))
+    }
+
+    /// The multipliers of sixteen rows in one group.
+    ///
+    /// # Safety
+    /// Quads `quad..quad + 4` and the group exist.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    unsafe fn slab_multipliers(&self, quad: usize, group: usize) -> __m512i {
+        let mut bytes = [0_u8; SLAB];
+        for (q, bytes) in bytes.chunks_exact_mut(QUAD).enumerate() {
+            let at = ((quad + q) * self.groups + group) * QUAD;
+            // SAFETY: lengths were checked in `new`.
+            bytes.copy_from_slice(unsafe { self.planes.multipliers.get_unchecked(at..at + QUAD) });
+        }
+        // SAFETY: sixteen bytes.
+        _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
     }
 
     /// One group of four quads as eight vectors: four neighbouring columns of sixteen rows each,
     /// unsigned.
+    ///
+    /// # Safety
+    /// Quads `quad..quad + 4` and the group exist.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    unsafe fn transpose(&self, quad: usize, group: usize, out: &mut [__m512i]) {
+    unsafe fn transpose(&self, quad: usize, group: usize) -> [__m512i; 8] {
         let bytes = self.groups * group_bytes(BITS);
         let at = |q: usize| (quad + q) * bytes + group * group_bytes(BITS);
+        let mut out = [_mm512_setzero_si512(); 8];
         for half in 0..BITS / 4 {
-            // SAFETY: quads quad..quad + 4 and the group exist (the caller's promise).
+            // SAFETY: as promised; the prefetch, of the next slab's, reads nothing.
             let w = |q: usize| unsafe {
-                _mm512_loadu_si512(self.planes.quants.as_ptr().add(at(q) + half * 64).cast())
+                let w = self.planes.quants.as_ptr().add(at(q) + half * 64);
+                _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(4 * bytes).cast());
+                _mm512_loadu_si512(w.cast())
             };
             let chunks = transpose_lanes(w(0), w(1), w(2), w(3));
             for (c, chunk) in chunks.into_iter().enumerate() {
@@ -304,73 +442,118 @@ impl<'a, const BITS: usize> Weights<'a, BITS> {
                 }
             }
         }
+        out
     }
 
-    /// One block of sixteen rows with `T` vectors: adds to (or, in the first block, begins) their sums.
+    /// Some blocks of `S` times sixteen rows with `T` vectors: adds to (or, from the first block on,
+    /// begins) their sums. Everything that grows stays in registers: 2 · T · S of 32.
+    ///
+    /// # Safety
+    /// The tile's rows and vectors `first_vector..first_vector + T` exist in all three slices of `input`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    unsafe fn tile<const T: usize>(
+    unsafe fn tile<const T: usize, const S: usize>(
         &self,
-        tile: &Tile<'_>,
+        tile: &Tile<S>,
         input: &Activations<'_>,
         first_vector: usize,
         out: &Disjoint<'_, f32>,
         stride: usize,
     ) {
         let cols = self.planes.padded_cols;
-        let mut exact = [_mm512_setzero_si512(); T];
-        // SAFETY: vectors up to first_vector + T have cols quants and as many sums as groups.
-        let (x, sums) = unsafe {
+        let zero = _mm512_setzero_si512();
+        // SAFETY: vectors up to first_vector + T have cols quants, a sum a group, a scale a block.
+        let (mut x, sums, x_scales) = unsafe {
             (
-                input.quants.as_ptr().add(first_vector * cols + tile.block * BLOCK),
-                input.sums.as_ptr().add(first_vector * self.groups + tile.block * GROUPS),
+                input.quants.as_ptr().add(first_vector * cols + tile.begin * BLOCK),
+                input.sums.as_ptr().add(first_vector * self.groups + tile.begin * GROUPS),
+                input.scales.as_ptr().add(first_vector * self.blocks + tile.begin),
             )
         };
-        for g in 0..tile.groups {
-            // SAFETY: g < groups ≤ 8, so eight vectors of columns are there.
-            let w: &[__m512i; 8] = unsafe { &*tile.columns.as_ptr().add(g * 8).cast() };
-            let multiplier = tile.multipliers[g];
-            for (t, exact) in exact.iter_mut().enumerate() {
-                // SAFETY: as above: this vector's sum and the 32 activations of this group.
-                let (sum, x) = unsafe { (*sums.add(t * self.groups + g), x.add(t * cols + g * GROUP)) };
-                let mut dots = _mm512_set1_epi32(sum.wrapping_mul(-offset(BITS)));
-                for (c, w) in w.iter().enumerate() {
-                    // SAFETY: as above.
-                    let four = unsafe { x.cast::<i32>().add(c).read_unaligned() };
-                    dots = _mm512_dpbusd_epi32(dots, *w, _mm512_set1_epi32(four));
+        let mut totals = [[_mm512_setzero_ps(); S]; T];
+        if tile.begin > 0 {
+            for (t, totals) in totals.iter_mut().enumerate() {
+                let at = (first_vector + t) * stride + tile.first;
+                // SAFETY: the caller's own places.
+                let out = unsafe { out.part(at..at + SLAB * S) };
+                for (total, out) in totals.iter_mut().zip(out.chunks_exact(SLAB)) {
+                    // SAFETY: sixteen floats.
+                    *total = unsafe { _mm512_loadu_ps(out.as_ptr()) };
                 }
-                *exact = _mm512_add_epi32(*exact, _mm512_mullo_epi32(dots, multiplier));
             }
         }
-        for (t, exact) in exact.into_iter().enumerate() {
-            let vector = first_vector + t;
-            // SAFETY: this vector has a scale for each block.
-            let x_scale =
-                _mm512_set1_ps(unsafe { *input.scales.get_unchecked(vector * self.blocks + tile.block) });
-            let term = _mm512_mul_ps(_mm512_cvtepi32_ps(exact), _mm512_mul_ps(tile.scales, x_scale));
-            let at = vector * stride + tile.first;
-            // SAFETY: the caller's own places.
-            let out = unsafe { out.part(at..at + SLAB) };
-            if out.len() == SLAB {
-                // SAFETY: sixteen floats.
-                unsafe {
-                    let so_far =
-                        if tile.block == 0 { _mm512_setzero_ps() } else { _mm512_loadu_ps(out.as_ptr()) };
-                    _mm512_storeu_ps(out.as_mut_ptr(), _mm512_add_ps(so_far, term));
+        for (block, scales) in tile.scales.iter().enumerate().take(tile.groups.div_ceil(GROUPS)) {
+            let mut exact = [[zero; S]; T];
+            for g in block * GROUPS..((block + 1) * GROUPS).min(tile.groups) {
+                let mut dots = [[zero; S]; T];
+                for (t, dots) in dots.iter_mut().enumerate() {
+                    // SAFETY: as above: this vector's sum of this group.
+                    let sum = _mm512_set1_epi32(unsafe { *sums.add(t * self.groups + g) });
+                    let sum =
+                        if BITS == 8 { _mm512_slli_epi32::<7>(sum) } else { _mm512_slli_epi32::<3>(sum) };
+                    *dots = [_mm512_sub_epi32(zero, sum); S];
                 }
+                for c in 0..8 {
+                    // SAFETY: g < tile.groups, so this column is there.
+                    let w = unsafe { tile.columns.get_unchecked(g * 8 + c) };
+                    for (t, dots) in dots.iter_mut().enumerate() {
+                        // SAFETY: as above: the 32 activations of this group.
+                        let four = unsafe { x.add(t * cols + 4 * c).cast::<i32>().read_unaligned() };
+                        let four = _mm512_set1_epi32(four);
+                        for (dots, w) in dots.iter_mut().zip(w) {
+                            *dots = _mm512_dpbusd_epi32(*dots, *w, four);
+                        }
+                    }
+                }
+                // SAFETY: on to the next group, at most one past the last; g < tile.groups.
+                let multipliers = unsafe {
+                    x = x.add(GROUP);
+                    tile.multipliers.get_unchecked(g)
+                };
+                for (exact, dots) in exact.iter_mut().zip(&dots) {
+                    for ((exact, dots), multiplier) in exact.iter_mut().zip(dots).zip(multipliers) {
+                        *exact = _mm512_add_epi32(*exact, _mm512_mullo_epi32(*dots, *multiplier));
+                    }
+                }
+            }
+            for (t, (totals, exact)) in totals.iter_mut().zip(&exact).enumerate() {
+                // SAFETY: as above: this vector's scale of this block.
+                let x_scale = _mm512_set1_ps(unsafe { *x_scales.add(t * self.blocks + block) });
+                for ((total, exact), scales) in totals.iter_mut().zip(exact).zip(scales) {
+                    let term = _mm512_mul_ps(_mm512_cvtepi32_ps(*exact), _mm512_mul_ps(*scales, x_scale));
+                    *total = _mm512_add_ps(*total, term);
+                }
+            }
+        }
+        for (t, totals) in totals.iter().enumerate() {
+            let at = (first_vector + t) * stride + tile.first;
+            // SAFETY: the caller's own places.
+            let out = unsafe { out.part(at..at + SLAB * S) };
+            for (total, out) in totals.iter().zip(out.chunks_exact_mut(SLAB)) {
+                // SAFETY: sixteen floats.
+                unsafe { _mm512_storeu_ps(out.as_mut_ptr(), *total) };
             }
         }
     }
 }
 
-/// One block of sixteen rows, ready to be multiplied.
-struct Tile<'a> {
-    columns: &'a [__m512i; BLOCK / 4],
-    multipliers: &'a [__m512i; GROUPS],
+/// Some blocks of `S` times sixteen rows, ready to be multiplied.
+struct Tile<const S: usize> {
+    /// Four neighbouring columns of sixteen rows each.
+    columns: [[__m512i; S]; TILE_GROUPS * 8],
+    multipliers: [[__m512i; S]; TILE_GROUPS],
+    scales: [[__m512; S]; TILE_BLOCKS],
+    /// The first block.
+    begin: usize,
     groups: usize,
-    scales: __m512,
-    block: usize,
     first: usize,
+}
+
+/// bf16 as f32.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn widen_scales(scales: __m256i) -> __m512 {
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(scales)))
 }
 
 /// Transposes four by four lanes of 128 bits.
