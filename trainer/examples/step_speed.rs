@@ -1,19 +1,21 @@
 //! How fast full training steps are (forward, backward, clipping, AdamW) on this machine, and
 //! what part of its peak that is, measured in the same run.
 //!
-//! `cargo run --release -p smidgen-trainer --example step_speed -- a [threads] [seconds]`
+//! `cargo run --release -p smidgen-trainer --example step_speed -- a [threads] [seconds] [f32|bf16]`
 //!
 //! Configurations: `a` and `b` are GPT-2 without biases on characters (4 layers × 4 heads × 128,
 //! context 64, batch 12; 6 × 6 × 384, context 256, batch 16), `c` a Llama of 15 million
 //! parameters with 32,000 tokens (context 256, batch 8), `d` GPT-2 124M (context 256, batch 4).
 
-use std::hint::black_box;
+mod peak;
+
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use peak::peak;
+
 use smidgen_runtime::config::{Architecture, Config};
-use smidgen_trainer::model::{Model, ModelError, ModelOptions, Workspace, forward_backward};
+use smidgen_trainer::model::{Model, ModelError, ModelOptions, Precision, Workspace, forward_backward};
 use smidgen_trainer::optimizer::{AdamW, AdamWOptions};
 use smidgen_trainer::parallel::Pool;
 use smidgen_trainer::rng::Rng;
@@ -58,13 +60,19 @@ fn main() -> ExitCode {
     let number =
         |index: usize, otherwise: f64| args.get(index).map_or(Some(otherwise), |text| text.parse().ok());
     let all_cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (Some(case), Some(threads), Some(seconds)) =
-        (case(name), number(1, all_cores as f64), number(2, 5.0))
+    let precision = match args.get(3).map(String::as_str) {
+        None => Some(Precision::best()),
+        Some("f32") => Some(Precision::F32),
+        Some("bf16") => Some(Precision::Bf16).filter(|bf16| bf16.is_available()),
+        Some(_) => None,
+    };
+    let (Some(case), Some(threads), Some(seconds), Some(precision)) =
+        (case(name), number(1, all_cores as f64), number(2, 5.0), precision)
     else {
-        eprintln!("usage: step_speed [a|b|c|d] [threads] [seconds]");
+        eprintln!("usage: step_speed [a|b|c|d] [threads] [seconds] [f32, or bf16 where the CPU has it]");
         return ExitCode::FAILURE;
     };
-    match measure(&case, threads as usize, Duration::from_secs_f64(seconds)) {
+    match measure(&case, threads as usize, Duration::from_secs_f64(seconds), precision) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -73,12 +81,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure(case: &Case, threads: usize, time: Duration) -> Result<(), ModelError> {
+fn measure(case: &Case, threads: usize, time: Duration, precision: Precision) -> Result<(), ModelError> {
     let pool = Pool::new(threads);
     let mut model = Model::new(case.config, case.options)?;
     model.init(1);
     let seq_len = case.config.context_len as usize;
     let mut ws = Workspace::new(&model, case.batch, seq_len)?;
+    ws.precision = precision;
     let mut optimizer = AdamW::new(&model.layout, AdamWOptions::default());
     let n = ws.rows();
     let mut rng = Rng::new(2);
@@ -99,7 +108,7 @@ fn measure(case: &Case, threads: usize, time: Duration) -> Result<(), ModelError
     while start.elapsed() < time || times.len() < 3 {
         // The peak in between, so that both see the same noise.
         if times.len() % 16 == 0 {
-            peaks.push(peak(&pool));
+            peaks.push(peak(&pool, precision));
         }
         times.push(step(&mut model));
     }
@@ -128,65 +137,4 @@ fn measure(case: &Case, threads: usize, time: Duration) -> Result<(), ModelError
         );
     }
     Ok(())
-}
-
-/// Floating-point operations a second of all threads, when they do nothing but f32
-/// multiply-adds in registers.
-fn peak(pool: &Pool) -> f64 {
-    const ROUNDS: usize = 400_000;
-    let start = Instant::now();
-    let done: Vec<AtomicUsize> = (0..pool.threads()).map(|_| AtomicUsize::new(0)).collect();
-    pool.run(done.len(), |job| done[job].store(spin(ROUNDS), Ordering::Relaxed));
-    let n: usize = done.iter().map(|n| n.load(Ordering::Relaxed)).sum();
-    n as f64 / start.elapsed().as_secs_f64()
-}
-
-/// Independent sums, enough to hide an instruction's latency.
-const CHAINS: usize = 12;
-
-/// Multiplies and adds for some rounds; says how many operations that was.
-fn spin(rounds: usize) -> usize {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::*;
-
-        macro_rules! level {
-            ($name:ident, $features:literal, $set:ident, $multiply_add:ident) => {
-                #[target_feature(enable = $features)]
-                fn $name(rounds: usize) {
-                    let (a, b) = ($set(black_box(0.999)), $set(black_box(0.001)));
-                    let mut sums = [b; CHAINS];
-                    for _ in 0..rounds {
-                        for sum in &mut sums {
-                            *sum = $multiply_add(*sum, a, b);
-                        }
-                    }
-                    black_box(sums);
-                }
-            };
-        }
-        level!(avx512, "avx512f", _mm512_set1_ps, _mm512_fmadd_ps);
-        level!(avx2, "avx2,fma", _mm256_set1_ps, _mm256_fmadd_ps);
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the CPU has the instructions.
-            unsafe { avx512(rounds) };
-            return rounds * CHAINS * 16 * 2;
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the CPU has the instructions.
-            unsafe { avx2(rounds) };
-            return rounds * CHAINS * 8 * 2;
-        }
-    }
-    let (a, b) = (black_box([0.999f32; 4]), black_box([0.001f32; 4]));
-    let mut sums = [b; CHAINS];
-    for _ in 0..rounds {
-        for sum in &mut sums {
-            for lane in 0..4 {
-                sum[lane] = sum[lane] * a[lane] + b[lane];
-            }
-        }
-    }
-    black_box(sums);
-    rounds * CHAINS * 4 * 2
 }

@@ -35,7 +35,7 @@ pub use packed::PackedB;
 pub use view::{Add, MatMut, MatRef};
 
 /// Words of a block of B that stay in L2 while A passes over them.
-const B_IN_L2: usize = 3 << 15;
+const B_IN_L2: usize = 5 << 15;
 /// Words of B that are packed at a time: a part of the L3 cache.
 const SLAB: usize = 1 << 20;
 /// Words of B that a job packs.

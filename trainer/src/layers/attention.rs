@@ -26,6 +26,8 @@ pub struct Attention {
     pub n_kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
+    /// The instructions of its products, and so their precision.
+    pub level: Level,
 }
 
 /// Rows that begin `stride` elements apart.
@@ -58,6 +60,7 @@ pub struct Inputs<'a> {
 
 /// What a thread needs for one head, kept between jobs.
 struct Scratch {
+    level: Level,
     keys: PackedB,
     keys_t: PackedB,
     values: PackedB,
@@ -74,10 +77,12 @@ thread_local! {
 
 impl Scratch {
     /// Lends the thread's scratch to `work`.
-    fn with(work: impl FnOnce(&mut Self)) {
-        let mut scratch = SCRATCH.take().unwrap_or_else(|| {
-            let packed = || PackedB::new(Level::detect());
+    fn with(level: Level, work: impl FnOnce(&mut Self)) {
+        let kept = SCRATCH.take().filter(|scratch| scratch.level == level);
+        let mut scratch = kept.unwrap_or_else(|| {
+            let packed = || PackedB::new(level);
             Self {
+                level,
                 keys: packed(),
                 keys_t: packed(),
                 values: packed(),
@@ -128,7 +133,7 @@ impl Attention {
             let (sequence, kv_head) = (job / self.n_kv_heads, job % self.n_kv_heads);
             let start = sequence * seq_len;
             let all = start..start + seq_len;
-            Scratch::with(|s| {
+            Scratch::with(self.level, |s| {
                 s.keys_t.pack(x.k.head(all.clone(), kv_head, d).t());
                 s.values.pack(x.v.head(all, kv_head, d));
                 for head in kv_head * self.group()..(kv_head + 1) * self.group() {
@@ -177,7 +182,7 @@ impl Attention {
         let d_out = Strided { data: d_out, stride: self.q_dim() };
         pool.run(batch * self.n_kv_heads, |job| {
             let (sequence, kv_head) = (job / self.n_kv_heads, job % self.n_kv_heads);
-            Scratch::with(|s| {
+            Scratch::with(self.level, |s| {
                 self.backward_group(s, sequence, kv_head, &d_qkv, d_out, out, log_sums, x);
             });
         });
@@ -338,7 +343,7 @@ mod tests {
     fn gradients_match_differences() {
         let sizes = [(1, 1, 1, 1, 3), (2, 5, 2, 2, 4), (2, 7, 6, 2, 3), (1, 35, 2, 1, 2), (1, 66, 1, 1, 2)];
         for (batch, seq_len, n_heads, n_kv_heads, head_dim) in sizes {
-            let a = Attention { seq_len, n_heads, n_kv_heads, head_dim };
+            let a = Attention { seq_len, n_heads, n_kv_heads, head_dim, level: Level::detect() };
             let (rows, stride) = (batch * seq_len, a.q_dim() + 2 * a.kv_dim());
             let mut numbers = Numbers::new(10);
             let qkv: Vec<f32> = numbers.vector(rows * stride).iter().map(|x| x * 2.0).collect();
@@ -357,7 +362,7 @@ mod tests {
 
     #[test]
     fn large_scores_do_not_overflow() {
-        let a = Attention { seq_len: 2, n_heads: 1, n_kv_heads: 1, head_dim: 1 };
+        let a = Attention { seq_len: 2, n_heads: 1, n_kv_heads: 1, head_dim: 1, level: Level::detect() };
         let qkv = [300.0, 300.0, 1.0, 300.0, -300.0, 5.0];
         let part = |from: usize| Strided { data: &qkv[from..], stride: 3 };
         let x = Inputs { q: part(0), k: part(1), v: part(2) };

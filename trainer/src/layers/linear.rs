@@ -1,10 +1,10 @@
 //! Linear layers: `y = x · Wᵀ + bias`, with W stored `[out, in]`.
 
 use super::add_column_sums;
-use crate::gemm::{Add, MatMut, MatRef, matmul};
+use crate::gemm::{Add, Level, MatMut, MatRef, matmul_at};
 use crate::parallel::Pool;
 
-/// The sizes of a linear layer applied to some rows.
+/// The sizes of a linear layer applied to some rows, and how it is computed.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     /// Tokens.
@@ -13,6 +13,8 @@ pub struct Shape {
     pub inputs: usize,
     /// Width of the output.
     pub outputs: usize,
+    /// The instructions of its products, and so their precision.
+    pub level: Level,
 }
 
 /// `y = x · weightᵀ (+ bias) (+ residual)`.
@@ -28,7 +30,7 @@ pub fn forward(
     bias: Option<&[f32]>,
     residual: Option<&[f32]>,
 ) {
-    let Shape { rows, inputs, outputs } = shape;
+    let Shape { rows, inputs, outputs, level } = shape;
     let residual = residual.map(|r| MatRef::new(r, rows, outputs));
     let add = match (bias, residual) {
         (None, None) => Add::Nothing,
@@ -37,14 +39,14 @@ pub fn forward(
         (Some(bias), Some(residual)) => Add::RowAndMatrix(bias, residual),
     };
     let (x, weight) = (MatRef::new(x, rows, inputs), MatRef::new(weight, outputs, inputs));
-    matmul(pool, MatMut::new(y, rows, outputs), x, weight.t(), add);
+    matmul_at(level, pool, MatMut::new(y, rows, outputs), x, weight.t(), add);
 }
 
 /// `d_x = d_y · weight`: the gradient of the input, replacing what was there.
 pub fn backward_input(pool: &Pool, shape: Shape, d_x: &mut [f32], d_y: &[f32], weight: &[f32]) {
-    let Shape { rows, inputs, outputs } = shape;
+    let Shape { rows, inputs, outputs, level } = shape;
     let (d_y, weight) = (MatRef::new(d_y, rows, outputs), MatRef::new(weight, outputs, inputs));
-    matmul(pool, MatMut::new(d_x, rows, inputs), d_y, weight, Add::Nothing);
+    matmul_at(level, pool, MatMut::new(d_x, rows, inputs), d_y, weight, Add::Nothing);
 }
 
 /// `d_weight += d_yᵀ · x` and `d_bias += Σ d_y`: the gradients of the parameters.
@@ -56,9 +58,9 @@ pub fn backward_weight(
     d_y: &[f32],
     x: &[f32],
 ) {
-    let Shape { rows, inputs, outputs } = shape;
+    let Shape { rows, inputs, outputs, level } = shape;
     let (a, b) = (MatRef::new(d_y, rows, outputs), MatRef::new(x, rows, inputs));
-    matmul(pool, MatMut::new(d_weight, outputs, inputs), a.t(), b, Add::Result);
+    matmul_at(level, pool, MatMut::new(d_weight, outputs, inputs), a.t(), b, Add::Result);
     if let Some(d_bias) = d_bias {
         add_column_sums(pool, d_bias, &d_y[..rows * outputs], outputs, 0);
     }
@@ -71,8 +73,8 @@ mod tests {
 
     #[test]
     fn gradients_match_differences() {
-        let shape = Shape { rows: 5, inputs: 7, outputs: 3 };
-        let Shape { rows, inputs, outputs } = shape;
+        let shape = Shape { rows: 5, inputs: 7, outputs: 3, level: Level::detect() };
+        let Shape { rows, inputs, outputs, .. } = shape;
         let mut numbers = Numbers::new(4);
         let (x, weight) = (numbers.vector(rows * inputs), numbers.vector(outputs * inputs));
         let (bias, residual) = (numbers.vector(outputs), numbers.vector(rows * outputs));

@@ -1,10 +1,13 @@
 //! The backward pass: from the loss to the gradients of all parameters.
 
 use super::Model;
-use super::forward::{attention_inputs, forward, head, mean_loss, qk_shape, qk_weights, qkv_stride};
+use super::forward::{
+    attention_inputs, forward, head, mean_loss, qk_shape, qk_weights, qkv_stride, run_block,
+};
 use super::layout::{Block, Span, Weighted};
 use super::regime::{Regime, Site};
 use super::workspace::{BlockState, Gradients, NormState, Workspace};
+use crate::gemm::Level;
 use crate::layers::linear::{self, Shape};
 use crate::layers::{cross_entropy, embedding, gelu, layer_norm, qk_norm, rms_norm, sized, swiglu};
 use crate::parallel::Pool;
@@ -31,9 +34,16 @@ pub fn forward_backward(
     loss_and_head(model, ws, g, pool, targets, grad_scale);
     g.x.fill(0.0);
     norm(model, pool, model.roles.final_norm, g, &ws.stream, &ws.final_norm);
-    let regime = ws.regime;
-    for (layer, (block, state)) in model.roles.blocks.iter().zip(&mut ws.blocks).enumerate().rev() {
-        let pass = Pass { model, block, layer, regime, pool, rows: inputs.len(), seq_len: ws.seq_len };
+    let (regime, level) = (ws.regime, ws.precision.level());
+    for (layer, block) in model.roles.blocks.iter().enumerate().rev() {
+        let index = layer.min(ws.blocks.len() - 1);
+        if let Some(kept) = ws.kept.get_mut(layer) {
+            std::mem::swap(kept, &mut ws.blocks[index].x);
+            run_block(model, block, ws, pool, index, layer);
+        }
+        let state = &mut ws.blocks[index];
+        let (rows, seq_len) = (inputs.len(), ws.seq_len);
+        let pass = Pass { model, block, layer, regime, level, pool, rows, seq_len };
         pass.feed_forward(state, &mut ws.activated, g);
         pass.attention(state, &ws.rope, g);
     }
@@ -56,15 +66,15 @@ fn loss_and_head(
 ) {
     let (dim, vocab) = (model.config.dim as usize, model.config.vocab_size as usize);
     let scale = grad_scale / cross_entropy::count(targets).max(1) as f32;
-    let weight = model.roles.head;
+    let (weight, level) = (model.roles.head, ws.precision.level());
     let chunk = ws.logits.len() / vocab;
     for start in (0..ws.rows()).step_by(chunk) {
         let rows = start..(start + chunk).min(ws.rows());
         let logits = &mut ws.logits[..rows.len() * vocab];
-        head(model, pool, logits, &ws.final_norm.out, rows.start);
+        head(model, pool, level, logits, &ws.final_norm.out, rows.start);
         let (losses, targets) = (&mut ws.losses[rows.clone()], &targets[rows.clone()]);
         cross_entropy::forward(pool, losses, logits, targets, vocab, Some(scale), ws.regime.z_loss);
-        let shape = Shape { rows: rows.len(), inputs: dim, outputs: vocab };
+        let shape = Shape { rows: rows.len(), inputs: dim, outputs: vocab, level };
         let elements = rows.start * dim..rows.end * dim;
         let to = &mut g.normed[elements.clone()];
         linear::backward_input(pool, shape, to, logits, weight.of(&model.params));
@@ -79,6 +89,7 @@ struct Pass<'a> {
     block: &'a Block,
     layer: usize,
     regime: Regime,
+    level: Level,
     pool: &'a Pool,
     rows: usize,
     seq_len: usize,
@@ -126,7 +137,7 @@ impl Pass<'_> {
         linear::backward_weight(pool, out, d_weight, d_bias, d_branch, attended);
         let x = attention_inputs(model, &state.qkv, &state.qk);
         let (attended, log_sums) = (&state.attended, &state.log_sums);
-        let attention = model.attention(self.seq_len);
+        let attention = model.attention(self.seq_len, self.level);
         attention.backward(pool, &mut g.qkv, &g.attended, attended, log_sums, x);
         if model.is_llama() {
             let n_heads = (model.config.n_heads + model.config.n_kv_heads) as usize;
@@ -158,7 +169,7 @@ impl Pass<'_> {
     }
 
     fn shape(&self, inputs: usize, outputs: usize) -> Shape {
-        Shape { rows: self.rows, inputs, outputs }
+        Shape { rows: self.rows, inputs, outputs, level: self.level }
     }
 }
 

@@ -4,6 +4,7 @@ use super::Model;
 use super::layout::{Block, Span, Weighted};
 use super::regime::Site;
 use super::workspace::{BlockState, NormState, Workspace};
+use crate::gemm::Level;
 use crate::layers::attention::{Inputs, Strided};
 use crate::layers::linear::{self, Shape};
 use crate::layers::{cross_entropy, embedding, gelu, layer_norm, qk_norm, rms_norm, sized, swiglu};
@@ -23,7 +24,7 @@ pub fn forward_loss(model: &Model, ws: &mut Workspace, pool: &Pool, inputs: &[u3
     for start in (0..ws.rows()).step_by(chunk) {
         let rows = start..(start + chunk).min(ws.rows());
         let logits = &mut ws.logits[..rows.len() * vocab];
-        head(model, pool, logits, &ws.final_norm.out, rows.start);
+        head(model, pool, ws.precision.level(), logits, &ws.final_norm.out, rows.start);
         let losses = &mut ws.losses[rows.clone()];
         cross_entropy::forward(pool, losses, logits, &targets[rows], vocab, None, 0.0);
     }
@@ -38,13 +39,20 @@ pub fn logits(model: &Model, ws: &mut Workspace, pool: &Pool, inputs: &[u32], ou
     forward(model, ws, pool, inputs);
     out.clear();
     out.resize(ws.rows() * model.config.vocab_size as usize, 0.0);
-    head(model, pool, out, &ws.final_norm.out, 0);
+    head(model, pool, ws.precision.level(), out, &ws.final_norm.out, 0);
 }
 
 /// The logits of some rows, from row `start` of the final norm's output on.
-pub(super) fn head(model: &Model, pool: &Pool, logits: &mut [f32], normed: &[f32], start: usize) {
+pub(super) fn head(
+    model: &Model,
+    pool: &Pool,
+    level: Level,
+    logits: &mut [f32],
+    normed: &[f32],
+    start: usize,
+) {
     let (inputs, outputs) = (model.config.dim as usize, model.config.vocab_size as usize);
-    let shape = Shape { rows: logits.len() / outputs, inputs, outputs };
+    let shape = Shape { rows: logits.len() / outputs, inputs, outputs, level };
     let weight = model.roles.head.of(&model.params);
     linear::forward(pool, shape, logits, &normed[start * inputs..], weight, None, None);
 }
@@ -70,18 +78,28 @@ pub(super) fn forward(model: &Model, ws: &mut Workspace, pool: &Pool, inputs: &[
         let state = i.min(last);
         std::mem::swap(&mut ws.blocks[state].x, &mut ws.stream);
         run_block(model, block, ws, pool, state, i);
+        if let Some(kept) = ws.kept.get_mut(i) {
+            std::mem::swap(kept, &mut ws.blocks[state].x);
+        }
     }
     norm(model, pool, roles.final_norm, &ws.stream, &mut ws.final_norm);
     ws.regime.round(pool, &mut ws.final_norm.out, dim);
 }
 
 /// One block: from its state's `x` to the stream.
-fn run_block(model: &Model, block: &Block, ws: &mut Workspace, pool: &Pool, index: usize, layer: usize) {
-    let (rows, seq_len, regime) = (ws.rows(), ws.seq_len, ws.regime);
+pub(super) fn run_block(
+    model: &Model,
+    block: &Block,
+    ws: &mut Workspace,
+    pool: &Pool,
+    index: usize,
+    layer: usize,
+) {
+    let (rows, seq_len, regime, level) = (ws.rows(), ws.seq_len, ws.regime, ws.precision.level());
     let state = &mut ws.blocks[index];
     let (dim, ffn) = (model.config.dim as usize, model.config.ffn_dim as usize);
     let (q_dim, kv_dim) = (model.config.q_dim(), model.config.kv_dim());
-    let shape = |inputs, outputs| Shape { rows, inputs, outputs };
+    let shape = |inputs, outputs| Shape { rows, inputs, outputs, level };
     let apply = |layer: Weighted, shape, y: &mut [f32], x: &[f32], residual: Option<&[f32]>| {
         let bias = layer.bias.map(|b| b.of(&model.params));
         linear::forward(pool, shape, y, x, layer.weight.of(&model.params), bias, residual);
@@ -94,7 +112,7 @@ fn run_block(model: &Model, block: &Block, ws: &mut Workspace, pool: &Pool, inde
     let state = &mut ws.blocks[index];
     let (attended, log_sums) = (&mut state.attended, &mut state.log_sums);
     let x = attention_inputs(model, &state.qkv, &state.qk);
-    model.attention(seq_len).forward(pool, attended, log_sums, x);
+    model.attention(seq_len, level).forward(pool, attended, log_sums, x);
     // The backward pass of attention needs its output as it was.
     let needed = if regime.round_activations || regime.drops() { rows * (q_dim + dim) } else { 0 };
     let (rounded, branch) = sized(&mut ws.scratch, needed).split_at_mut(needed.min(rows * q_dim));

@@ -266,3 +266,60 @@ fn unknown_token() {
     let mut ws = Workspace::new(&model, 1, 2).unwrap();
     forward_loss(&model, &mut ws, &Pool::new(1), &[1, 23], &[1, 1]);
 }
+
+#[test]
+fn checkpoints_change_memory_and_no_bit() {
+    for (config, options) in variants() {
+        let config = Config { n_layers: 4, ..config };
+        let model = random_model(config, options);
+        let pool = Pool::new(2);
+        let (inputs, targets) = batch(14, config.vocab_size, 6);
+        let mut plain = Workspace::new(&model, 2, 7).unwrap();
+        let mut lean = Workspace::with_checkpoints(&model, 2, 7).unwrap();
+        for ws in [&mut plain, &mut lean] {
+            ws.regime = Regime { dropout: 0.2, dropout_seed: 3, ..Regime::default() };
+        }
+        for _ in 0..2 {
+            let want = forward_backward(&model, &mut plain, &pool, &inputs, &targets, 1.0);
+            let got = forward_backward(&model, &mut lean, &pool, &inputs, &targets, 1.0);
+            assert_eq!(got.to_bits(), want.to_bits());
+        }
+        let same = plain.grads().iter().zip(lean.grads()).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "{options:?}");
+        assert!(lean.bytes() < plain.bytes(), "{} of {} bytes", lean.bytes(), plain.bytes());
+    }
+}
+
+/// Weights as training begins with, since bf16's error is relative to the size of the sums.
+#[test]
+fn bf16_stays_close_to_f32_and_needs_no_certain_number_of_threads() {
+    if !Precision::Bf16.is_available() {
+        eprintln!("SKIPPED: this CPU has no bf16 products");
+        return;
+    }
+    for (config, options) in variants() {
+        let mut model = Model::new(config, options).unwrap();
+        model.init(1);
+        let (inputs, targets) = batch(14, config.vocab_size, 7);
+        let run = |precision, threads| {
+            let mut ws = Workspace::new(&model, 2, 7).unwrap();
+            ws.precision = precision;
+            let loss = forward_backward(&model, &mut ws, &Pool::new(threads), &inputs, &targets, 1.0);
+            (loss, ws.grads().to_vec())
+        };
+        let (want, exact) = run(Precision::F32, 1);
+        let (loss, grads) = run(Precision::Bf16, 1);
+        assert!((loss - want).abs() < 2e-3 * want, "{loss}, not {want}");
+        let distance = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+        };
+        // 8 significant bits a factor: 2⁻⁹ at most each, and some layers on top of each other.
+        let (error, size) = (distance(&grads, &exact), distance(&exact, &vec![0.0; exact.len()]));
+        assert!(error > 0.0 && error < 0.02 * size, "{options:?}: {error} of {size}");
+        for threads in [2, 3] {
+            let (again, others) = run(Precision::Bf16, threads);
+            assert_eq!(again.to_bits(), loss.to_bits());
+            assert!(grads.iter().zip(&others).all(|(a, b)| a.to_bits() == b.to_bits()), "{threads} threads");
+        }
+    }
+}
