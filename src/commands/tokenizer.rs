@@ -1,7 +1,7 @@
 //! `smidgen tokenizer`: vocabularies trained, text into ids, ids into text.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -207,7 +207,7 @@ fn encode(args: Encode) -> Result<()> {
         Ok(ids)
     };
     let mut out = BufWriter::new(io::stdout().lock());
-    each_input(&args.files, |name, mut input| {
+    each_input(&args.files, |name, input| {
         if !args.jsonl {
             let mut text = String::new();
             input.read_to_string(&mut text).with_context(|| name.to_owned())?;
@@ -257,7 +257,7 @@ fn decode(args: Decode) -> Result<()> {
         Ok(text)
     };
     let mut out = BufWriter::new(io::stdout().lock());
-    each_input(&args.files, |name, mut input| {
+    each_input(&args.files, |name, input| {
         if !args.jsonl {
             let mut text = String::new();
             input.read_to_string(&mut text).with_context(|| name.to_owned())?;

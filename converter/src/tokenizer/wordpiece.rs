@@ -38,7 +38,8 @@ pub(crate) fn from_tokens(texts: Vec<String>, path: &Path) -> Result<TokenizerSp
         return Err(TokenizerFileError::field(path, "[UNK]", "is missing, and says what BERT's unknown words are"));
     };
     let is_special = |text: &str| SPECIAL.contains(&text) || text.starts_with("[unused");
-    let cased = texts.iter().any(|text| !is_special(text) && text.chars().any(char::is_uppercase));
+    let capital = |text: &String| !is_special(text) && text.bytes().any(|byte| byte.is_ascii_uppercase());
+    let cased = texts.iter().any(capital);
     let (cls, sep) = (id("[CLS]"), id("[SEP]"));
     let added = SPECIAL.iter().filter_map(|name| id(name));
     let added = added.map(|id| Added { closes: Some(id) == sep, ..Added::new(id) }).collect();
