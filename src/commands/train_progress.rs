@@ -162,6 +162,10 @@ impl Observer for Progress {
                     row.step, row.validation_loss, row.bits_per_byte
                 ));
             }
+            Event::Sample { step, text } => {
+                let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+                self.say(&format!("step {step:>6}: {line}"));
+            }
             Event::Warning(text) => self.say(&format!("warning: {text}")),
             _ => {}
         }

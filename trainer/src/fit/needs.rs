@@ -16,7 +16,7 @@ use crate::stories::Stories;
 /// Bytes of stories that the vocabulary of a prediction is learned from.
 const SAMPLE: usize = 1 << 18;
 /// Of tokenizer for a token, where it need not be exact.
-const TOKEN_BYTES: u64 = 26;
+const TOKEN_BYTES: u64 = 14;
 
 /// What a model needs to run.
 #[derive(Clone, Copy, Debug, PartialEq)]

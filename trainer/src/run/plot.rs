@@ -15,9 +15,11 @@ const POINTS: usize = 2000;
 const PALE: RGBColor = RGBColor(168, 198, 234);
 const BLUE: RGBColor = RGBColor(26, 95, 180);
 const ORANGE: RGBColor = RGBColor(214, 93, 14);
+const DIM: RGBColor = RGBColor(120, 140, 120);
 const GREY: RGBColor = RGBColor(225, 225, 225);
 
-/// Draws training loss (as it is, and smoothed) and validation loss over steps into `path`.
+/// Draws training loss (as it is, and smoothed), validation loss and learning rate over steps into
+/// `path`.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -30,9 +32,13 @@ pub fn write_loss_curve(path: &Path, rows: &[Row], title: &str) -> Result<(), Tr
 fn loss_curve(rows: &[Row], title: &str) -> Result<String, String> {
     let mut train = Vec::new();
     let mut validation = Vec::new();
+    let mut rates = Vec::new();
     for row in rows {
         match row {
-            Row::Step(row) => train.push((row.step as f64, f64::from(row.loss))),
+            Row::Step(row) => {
+                train.push((row.step as f64, f64::from(row.loss)));
+                rates.push((row.step as f64, f64::from(row.lr)));
+            }
             Row::Validation(row) => validation.push((row.step as f64, f64::from(row.validation_loss))),
         }
     }
@@ -42,7 +48,7 @@ fn loss_curve(rows: &[Row], title: &str) -> Result<String, String> {
     let losses = loss_range(&train, &validation);
 
     let mut svg = String::new();
-    draw(&mut svg, title, steps, losses, [&train, &smooth, &validation])
+    draw(&mut svg, title, steps, losses, [&train, &smooth, &validation, &thinned(&rates)])
         .map_err(|error| error.to_string())?;
     Ok(svg)
 }
@@ -54,8 +60,9 @@ fn draw(
     title: &str,
     steps: f64,
     losses: Range<f64>,
-    [train, smooth, validation]: [&Line; 3],
+    [train, smooth, validation, rates]: [&Line; 4],
 ) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
+    let highest = rates.iter().fold(f64::MIN_POSITIVE, |high, point| high.max(point.1));
     let area = SVGBackend::with_string(svg, (960, 540)).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
@@ -64,7 +71,9 @@ fn draw(
         .margin_right(32)
         .x_label_area_size(44)
         .y_label_area_size(64)
-        .build_cartesian_2d(0.0..steps, losses)?;
+        .right_y_label_area_size(72)
+        .build_cartesian_2d(0.0..steps, losses)?
+        .set_secondary_coord(0.0..steps, 0.0..highest * 1.05);
     chart
         .configure_mesh()
         .x_desc("step")
@@ -76,6 +85,19 @@ fn draw(
         .axis_style(BLACK.mix(0.6))
         .label_style(("sans-serif", 15))
         .draw()?;
+    chart
+        .configure_secondary_axes()
+        .y_desc("learning rate")
+        .y_label_formatter(&|rate| format!("{rate:.1e}"))
+        .axis_style(BLACK.mix(0.6))
+        .label_style(("sans-serif", 15))
+        .draw()?;
+    if !rates.is_empty() {
+        chart
+            .draw_secondary_series(LineSeries::new(rates.iter().copied(), DIM.stroke_width(1)))?
+            .label("learning rate")
+            .legend(|(x, y)| PathElement::new([(x, y), (x + 24, y)], DIM.stroke_width(1)));
+    }
     let lines = [
         ("training", train, PALE, 1),
         ("training, smoothed", smooth, BLUE, 2),
@@ -179,9 +201,14 @@ mod tests {
         let path = dir.path().join("loss.svg");
         write_loss_curve(&path, &rows(10_000), "stories <1> & more").unwrap();
         let svg = std::fs::read_to_string(&path).unwrap();
-        for text in
-            ["step", "loss, nats per token", "training, smoothed", "validation", "&lt;1&gt; &amp; more"]
-        {
+        for text in [
+            "step",
+            "loss, nats per token",
+            "training, smoothed",
+            "validation",
+            "learning rate",
+            "&lt;1&gt; &amp; more",
+        ] {
             assert!(svg.contains(text), "{text}");
         }
         assert!(svg.matches("<circle").count() == 5 && svg.matches("<polyline").count() >= 3);
