@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use smidgen_converter::tokenizer::{TokenizerFileError, TokenizerSpec, huggingface, llama2c};
+use smidgen_converter::tokenizer::{self, TokenizerFileError, TokenizerSpec, huggingface, llama2c};
 use smidgen_runtime::tokenizer::{
-    CachedEncoder, Decoder, EncodeError, OwnedTokenizer, Special, TokenType, Tokenizer, scratch_words,
+    CachedEncoder, Decoder, EncodeError, OwnedTokenizer, Special, TokenType, Tokenizer,
 };
 
 fn data(name: &str) -> Option<PathBuf> {
@@ -19,7 +19,7 @@ fn data(name: &str) -> Option<PathBuf> {
 
 fn encode(tokenizer: &Tokenizer<'_>, text: &str) -> Result<Vec<u32>, EncodeError> {
     let mut out = vec![0; text.len() + 1];
-    let mut scratch = vec![0; scratch_words(text.len() + 1)];
+    let mut scratch = vec![0; 100 + 5 * (text.len() + 1)];
     let n = tokenizer.encode(text, Special::Plain, false, &mut out, &mut scratch)?;
     out.truncate(n);
     Ok(out)
@@ -53,10 +53,13 @@ fn check_golden(tokenizer: &Tokenizer<'_>, golden: &Path) -> usize {
         cached.encode(text, Special::Plain, false, &mut found).unwrap();
         assert_eq!(found, ids, "cached: {text:?}");
         // A vocabulary may lack bytes; what its ids can say, they must.
-        let all_bytes_known = text.bytes().all(|byte| tokenizer.find(&[byte]).is_some());
+        let all_bytes_known = tokenizer.kind() != smidgen_runtime::tokenizer::TokenizerKind::WordPiece
+            && text.bytes().all(|byte| tokenizer.find(&[byte]).is_some());
         if all_bytes_known || tokenizer.kind() == smidgen_runtime::tokenizer::TokenizerKind::SentencePieceBpe
         {
-            assert_eq!(decode(tokenizer, &ids), text);
+            // Normalized text comes back normalized.
+            let normalized = tokenizer.normalizer() != smidgen_runtime::tokenizer::Normalizer::None;
+            assert!(normalized || decode(tokenizer, &ids) == text, "{text:?}");
         }
         checked += 1;
     }
@@ -148,13 +151,12 @@ fn merge_list(file: &Path, spec: &TokenizerSpec) -> Vec<(u32, u32)> {
 }
 
 #[test]
-fn qwen2_where_text_is_in_nfc() {
+fn qwen2() {
     let (Some(dir), Some(golden)) = (data("tok/qwen2"), data("golden/qwen2.jsonl")) else { return };
     let spec = huggingface::read_directory(&dir).unwrap();
     assert_eq!((spec.bos, &spec.end_tokens[..]), (None, &[151643][..]));
     let owned = build(&spec);
-    let refused = check_golden(&owned.tokenizer(), &golden);
-    assert!((1..40).contains(&refused), "{refused} texts refused");
+    assert_eq!(check_golden(&owned.tokenizer(), &golden), 0);
     let text = "<|im_start|>user\nhi<|im_end|>";
     let mut ids = Vec::new();
     CachedEncoder::new(owned.tokenizer()).encode(text, Special::Parsed, false, &mut ids).unwrap();
@@ -170,7 +172,10 @@ fn gpt2_from_vocab_and_merges() {
     let spec = huggingface::read_directory(old.path()).unwrap();
     assert_eq!(check_golden(&build(&spec).tokenizer(), &golden), 0);
     let again = huggingface::read_file(&dir.join("tokenizer.json")).unwrap();
-    assert_eq!(build(&spec).data(), build(&again).data());
+    // The one says of its added token that it is matched in normalized text, which is the text.
+    let added = |spec: &TokenizerSpec| spec.added.iter().map(|added| added.id).collect::<Vec<_>>();
+    assert_eq!(added(&spec), added(&again));
+    assert!(build(&TokenizerSpec { added: again.added.clone(), ..spec }).data() == build(&again).data());
 }
 
 /// llama.cpp's own test texts and ids.
@@ -190,10 +195,12 @@ fn check_ggml(tokenizer: &Tokenizer<'_>, name: &str) {
             Err(EncodeError::NeedsNfc { .. }) => continue,
             found => assert_eq!(found.unwrap(), ids, "{name}: {text:?}"),
         }
-        assert_eq!(decode(tokenizer, &ids), *text);
+        if tokenizer.kind() != smidgen_runtime::tokenizer::TokenizerKind::WordPiece {
+            assert_eq!(decode(tokenizer, &ids), *text);
+        }
         checked += 1;
     }
-    assert!(checked > 35, "{name}: only {checked}");
+    assert!(checked > 40, "{name}: only {checked}");
 }
 
 #[test]
@@ -242,6 +249,78 @@ fn llama2c_of_512_tokens() {
 }
 
 #[test]
+fn bert() {
+    let (Some(file), Some(golden)) = (data("tok/bert-base-uncased_vocab.txt"), data("golden/bert_uncased.jsonl")) else {
+        return;
+    };
+    for spec in with_rewritten(tokenizer::open(&file).unwrap()) {
+        assert_eq!((spec.bos, &spec.end_tokens[..], spec.unknown), (Some(101), &[102][..], Some(100)));
+        let owned = build(&spec);
+        check_golden(&owned.tokenizer(), &golden);
+        assert_eq!(owned.tokenizer().closing(), Some(102));
+        let ids = encode(&owned.tokenizer(), "Wouldn't the naïve café's cost be 10,000?").unwrap();
+        assert_eq!(decode(&owned.tokenizer(), &ids), "wouldn ' t the naive cafe ' s cost be 10, 000?");
+    }
+    for name in ["ggml-vocab/ggml-vocab-bert-bge.gguf", "tok/bert-base-uncased_vocab.txt"] {
+        let Some(file) = data(name) else { continue };
+        let owned = build(&tokenizer::open(&file).unwrap());
+        check_golden(&owned.tokenizer(), &golden);
+        check_ggml(&owned.tokenizer(), "ggml-vocab-bert-bge");
+    }
+}
+
+#[test]
+fn every_other_form_of_gpt2_and_llama() {
+    for (file, golden) in [
+        ("llmc/gpt2_tokenizer_azret.bin", "golden/gpt2.jsonl"),
+        ("llmc/gpt2_tokenizer_poro.bin", "golden/gpt2.jsonl"),
+        ("ggml-vocab/ggml-vocab-gpt-2.gguf", "golden/gpt2.jsonl"),
+        ("ggml-vocab/ggml-vocab-llama-spm.gguf", "golden/llama.jsonl"),
+        ("llama2c/tokenizer.bin", "golden/llama.jsonl"),
+    ] {
+        let (Some(file), Some(golden)) = (data(file), data(golden)) else { continue };
+        let spec = tokenizer::open(&file).unwrap();
+        check_golden(&build(&spec).tokenizer(), &golden);
+    }
+}
+
+#[test]
+fn tiktoken_ranks_make_the_merges_again() {
+    let (Some(file), Some(golden)) = (data("tok/gpt2/tokenizer.json"), data("golden/gpt2.jsonl")) else { return };
+    let spec = tokenizer::open(&file).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gpt2.tiktoken");
+    let lines = (0..50256).map(|id| format!("{} {id}\n", base64(&spec.tokens[id].bytes)));
+    std::fs::write(&path, lines.collect::<String>()).unwrap();
+    let ranks = tokenizer::open(&path).unwrap();
+    assert_eq!((ranks.merges.len(), ranks.end_tokens), (spec.merges.len(), vec![50256]));
+    assert_eq!(ranks.merges, spec.merges);
+    let ranks = tokenizer::open(&path).unwrap();
+    check_golden(&build(&ranks).tokenizer(), &golden);
+    for (text, wanted) in [
+        ("IQ== 0\nIg==\n", "line 2: is not a token and its rank"),
+        ("IQ== 0\n!!!! 1\n", "line 2: has a token that is not base64"),
+        ("IQ== 0\nIg== 0\n", "line 2: has rank 0, as an earlier line"),
+        ("IQ== 0\nIg== 900000\n", "line 2: has rank 900000 after 1 tokens"),
+        ("hello\n", "content: is no tokenizer.json"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let error = tokenizer::open(&path).unwrap_err().to_string();
+        assert!(error.contains(wanted) && error.contains("gpt2.tiktoken"), "{error}");
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let chunk = |chunk: &[u8]| {
+        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let digit = |at: usize| if at <= chunk.len() { char::from(DIGITS[(bits >> (18 - 6 * at) & 63) as usize]) } else { '=' };
+        (0..4).map(digit).collect::<String>()
+    };
+    bytes.chunks(3).map(chunk).collect()
+}
+
+#[test]
 fn a_file_with_bad_merges_is_refused() {
     let Some(file) = data("tok/bad/llama2_tokenizer_ortext_INVALID_MERGES.json") else { return };
     let error = huggingface::read_file(&file).unwrap_err();
@@ -281,7 +360,8 @@ fn a_small_file_is_read() {
 #[test]
 fn what_is_not_done_is_refused_by_name() {
     for (pointer, value, wanted) in [
-        ("/model/type", "\"WordPiece\"", "model: WordPiece is not supported"),
+        ("/model/type", "\"Unigram\"", "model: Unigram is not supported"),
+        ("/model/type", "\"WordPiece\"", "pre_tokenizer: ByteLevel is not supported"),
         ("/model/dropout", "0.1", "model.dropout: dropout of 0.1"),
         ("/model/continuing_subword_prefix", "\"##\"", "model.continuing_subword_prefix: \"##\""),
         ("/model/unk_token", "\"<unk>\"", "model.unk_token: \"<unk>\" is not in the vocabulary"),
@@ -305,8 +385,12 @@ fn what_is_not_done_is_refused_by_name() {
             "pre_tokenizer.pretokenizers[0].pattern.Regex: the pattern x is not supported",
         ),
         ("/decoder", "{\"type\": \"Metaspace\"}", "decoder: Metaspace"),
-        ("/post_processor", "{\"type\": \"BertProcessing\"}", "post_processor: BertProcessing"),
-        ("/added_tokens/0/single_word", "true", "added_tokens[0].single_word: matching whole words"),
+        ("/post_processor", "{\"type\": \"BertProcessing\"}", "post_processor.cls: is missing"),
+        (
+            "/post_processor",
+            r#"{"type": "BertProcessing", "cls": ["a", 0], "sep": ["b", 9]}"#,
+            "post_processor: puts token 9 of 4 around a text",
+        ),
         ("/added_tokens/0/id", "true", "added_tokens[0].id: is true where an id belongs"),
         ("/model/byte_fallback", "true", "pre_tokenizer: ByteLevel is not supported"),
     ] {
