@@ -293,7 +293,7 @@ fn walk(file: &[u8]) -> (String, Vec<Entry>, usize) {
     let offsets = walk.numbers("offsets", 4);
     let token = |id: u64| &text[offsets[id as usize] as usize..offsets[id as usize + 1] as usize];
     assert_eq!((0..n).map(token).collect::<Vec<_>>(), [&b"<s>"[..], b" ", b"a", b"b", b"ab"]);
-    let sorted = walk.numbers("sorted", 2);
+    let sorted = walk.numbers("index", 2);
     assert_eq!(sorted.iter().map(|&id| token(id)).collect::<Vec<_>>(), [&b" "[..], b"a", b"ab", b"b"]);
     walk.numbers("byte_tokens", 2);
     walk.numbers("types", 1);
