@@ -149,7 +149,10 @@ fn best_multiplier(
     let mut best = (f32::INFINITY, widest);
     let mut first = narrowest;
     while first <= widest {
-        let steps: [f32; LANES] = core::array::from_fn(|lane| (first + lane as u32) as f32 * scale);
+        let mut steps = [0.0; LANES];
+        for (lane, step) in steps.iter_mut().enumerate() {
+            *step = (first + lane as u32) as f32 * scale;
+        }
         let errors = group_errors(weights, importance, &steps, range);
         for (lane, error) in errors.into_iter().enumerate() {
             let multiplier = first + lane as u32;
@@ -173,7 +176,10 @@ fn group_errors(
     let (least, most) = (least as f32, most as f32);
     let mut errors = [0.0; LANES];
     for (i, weight) in weights.iter().enumerate() {
-        let importance = importance.get(i).copied().unwrap_or(1.0);
+        let importance = match importance.get(i) {
+            Some(importance) => *importance,
+            None => 1.0,
+        };
         for (error, step) in errors.iter_mut().zip(steps) {
             // As `round_to_i32` does, without leaving the floats: quotients are far below 2^22.
             let quant = (weight / step + ROUND) - ROUND;

@@ -2,8 +2,10 @@
 
 mod bench;
 mod convert;
+mod diff;
 mod eval;
 mod explain;
+mod export;
 mod generate;
 mod inspect;
 mod open;
@@ -37,6 +39,10 @@ commands! {
     Convert = convert;
     /// Show what a model file or a checkpoint holds
     Inspect = inspect;
+    /// Write a model for llama.cpp or transformers
+    Export = export;
+    /// Compare two models or checkpoints
+    Diff = diff;
     /// Measure how well a model predicts a text
     Eval = eval;
     /// Write text with a model file

@@ -100,6 +100,34 @@ pub fn slabs(dtype: DType, rows: usize, cols: usize, slab_rows: usize, bytes: &m
     slabs
 }
 
+/// A trait, not a closure: closures are not compiled with their caller's vectors.
+trait Quantizer {
+    fn quantize(&mut self, row: usize, block: usize, values: &[f32]) -> QuantBlock;
+}
+
+/// The runtime's own search.
+struct Search<'a> {
+    dtype: DType,
+    importance: Option<&'a [f32]>,
+}
+
+impl Quantizer for Search<'_> {
+    #[inline(always)]
+    fn quantize(&mut self, _: usize, block: usize, values: &[f32]) -> QuantBlock {
+        let importance = self.importance.and_then(|all| all.get(block * BLOCK..));
+        quantize_block(self.dtype, values, importance)
+    }
+}
+
+/// A caller's.
+struct By<F>(F);
+
+impl<F: FnMut(usize, usize, &[f32]) -> QuantBlock> Quantizer for By<F> {
+    fn quantize(&mut self, row: usize, block: usize, values: &[f32]) -> QuantBlock {
+        (self.0)(row, block, values)
+    }
+}
+
 impl Slab<'_> {
     /// Which rows of the tensor these are.
     pub fn rows(&self) -> Range<usize> {
@@ -115,11 +143,7 @@ impl Slab<'_> {
     /// If `values` is not `rows · cols` long.
     #[inline(always)]
     pub fn pack(&mut self, values: &[f32], importance: Option<&[f32]>) -> PackLoss {
-        let dtype = self.dtype;
-        self.pack_with(values, |_, b, values| {
-            let importance = importance.and_then(|all| all.get(b * BLOCK..));
-            quantize_block(dtype, values, importance)
-        })
+        self.fill(values, Search { dtype: self.dtype, importance })
     }
 
     /// [`Slab::pack`] with a quantizer of one's own, which gets the row within the slab, the block's
@@ -127,12 +151,16 @@ impl Slab<'_> {
     ///
     /// # Panics
     /// If `values` is not `rows · cols` long.
-    #[inline(always)]
     pub fn pack_with(
         &mut self,
         values: &[f32],
-        mut quantize: impl FnMut(usize, usize, &[f32]) -> QuantBlock,
+        quantize: impl FnMut(usize, usize, &[f32]) -> QuantBlock,
     ) -> PackLoss {
+        self.fill(values, By(quantize))
+    }
+
+    #[inline(always)]
+    fn fill(&mut self, values: &[f32], mut quantizer: impl Quantizer) -> PackLoss {
         let (rows, cols) = (self.rows.len(), self.cols);
         assert_eq!(values.len(), rows * cols, "a [{rows}, {cols}] slab");
         let mut loss = PackLoss::default();
@@ -159,7 +187,7 @@ impl Slab<'_> {
             DType::Q8 | DType::Q4 => {
                 for (row, values) in values.chunks(cols.max(1)).enumerate() {
                     for (b, values) in values.chunks(BLOCK).enumerate() {
-                        let block = quantize(row, b, values);
+                        let block = quantizer.quantize(row, b, values);
                         self.put(row, b, &block);
                         let scale = bf16_to_f32(block.scale);
                         let mut read = [0.0; BLOCK];
