@@ -9,6 +9,9 @@ use crate::model::Model;
 use crate::tensor::Matrix;
 use crate::workers::{Disjoint, Workers, share};
 
+/// Multiplications that are worth a job of their own.
+const LEAST_WORK: usize = 40_000;
+
 /// What every part of the forward pass looks at.
 #[derive(Clone, Copy)]
 pub(crate) struct Pass<'a> {
@@ -124,8 +127,9 @@ impl Pass<'_> {
         };
         let scratch = (Disjoint::new(state.scores), Disjoint::new(state.weights), Disjoint::new(state.query));
         let n_kv_heads = config.n_kv_heads as usize;
-        let jobs =
-            self.workers.count().min(n_kv_heads).min(self.layout.scores / self.layout.positions).max(1);
+        // Both products of every query with every position.
+        let work = 2 * n * (self.position + n) * q_dim;
+        let jobs = self.jobs(work).min(n_kv_heads).min(self.layout.scores / self.layout.positions).max(1);
         self.workers.run(jobs, &|job| {
             let positions = self.layout.positions;
             let padded = (config.head_dim as usize).next_multiple_of(4);
@@ -206,7 +210,8 @@ impl Pass<'_> {
     /// `out[n, rows] = input · matrixᵀ + bias`.
     fn product<const M: usize>(&self, products: [Product<'_>; M], input: &Activations<'_>) {
         let products = products.map(|(matrix, bias, out)| (matrix, bias, Disjoint::new(out)));
-        let jobs = self.workers.count();
+        let weights = products.iter().flat_map(|(matrix, ..)| matrix).map(|matrix| matrix.rows * matrix.cols);
+        let jobs = self.jobs(weights.sum::<usize>().saturating_mul(input.n));
         self.workers.run(jobs, &|job| {
             for (matrix, bias, out) in &products {
                 let Some(matrix) = matrix else { continue };
@@ -222,6 +227,12 @@ impl Pass<'_> {
                 }
             }
         });
+    }
+
+    /// Over how many jobs to spread so many multiplications: handing work to another core takes as
+    /// long as some ten thousands of them, so a small product stays where it is.
+    fn jobs(&self, multiplications: usize) -> usize {
+        (multiplications / LEAST_WORK).clamp(1, self.workers.count().max(1))
     }
 
     /// `n` vectors of `cols` floats as the right-hand side of a product, with their integers if

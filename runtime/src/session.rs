@@ -99,6 +99,43 @@ impl<'m> Session<'m> {
         self.position = self.position.min(position);
     }
 
+    /// Makes `tokens` the whole sequence: what it shares with the present one from the beginning
+    /// stays in the cache, and only the rest goes through the model (at least the last token, whose
+    /// logits are wanted). This is how a chat's next turn, or a server's next request, reuses the last.
+    /// Returns how many tokens were reused. The logits are those of a new session, to the bit.
+    ///
+    /// # Errors
+    /// As for [`Session::feed`]; the session is unchanged then.
+    pub fn go_on_as(&mut self, tokens: &[u32]) -> Result<usize, StepError> {
+        let shared = self.tokens().iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        let reused = shared.min(tokens.len().saturating_sub(1));
+        let before = core::mem::replace(&mut self.position, reused);
+        match self.feed(tokens.get(reused..).unwrap_or(&[])) {
+            Ok(()) => Ok(reused),
+            Err(error) => {
+                self.position = before;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes room in a full context: forgets all but the first `keep` tokens and the latter half of
+    /// the others, which go through the model again at their new positions. So the session is then,
+    /// to the bit, a new one that was fed what is left; moving cached keys would be faster and not
+    /// exact. Returns how many tokens were forgotten: 0 if none could be, and nothing happened then.
+    pub fn slide(&mut self, keep: usize) -> usize {
+        let keep = keep.min(self.position);
+        let recent = (self.position - keep) / 2;
+        let from = self.position - recent;
+        if recent == 0 || from == keep {
+            return 0;
+        }
+        self.state.tokens.copy_within(from..self.position, keep);
+        self.position = keep;
+        self.take_in(recent);
+        from - keep
+    }
+
     /// Takes in one token and gives the logits of what comes next, `[vocab_size]`.
     ///
     /// # Errors
@@ -234,7 +271,7 @@ impl<'m> Session<'m> {
     /// iterates. The session must have taken in a prompt.
     pub fn generate<'s>(&'s mut self, sampler: &'s mut Sampler) -> Generate<'s, 'm> {
         let decoder = if self.position > 1 { Decoder::mid_text() } else { Decoder::new() };
-        Generate { session: self, sampler, decoder, finish: None }
+        Generate { session: self, sampler, decoder, finish: None, slide: None }
     }
 }
 
@@ -272,9 +309,17 @@ pub struct Generate<'s, 'm> {
     sampler: &'s mut Sampler,
     decoder: Decoder,
     finish: Option<Finish>,
+    slide: Option<usize>,
 }
 
 impl Generate<'_, '_> {
+    /// Does not end when the context is full, but [`Session::slide`]s, keeping the first `keep` tokens.
+    #[must_use]
+    pub const fn sliding(mut self, keep: usize) -> Self {
+        self.slide = Some(keep);
+        self
+    }
+
     /// Why there are no further tokens; `None` while there may be some.
     pub const fn finish(&self) -> Option<Finish> {
         self.finish
@@ -315,6 +360,10 @@ impl<'m> Iterator for Generate<'_, 'm> {
             None => Piece::EMPTY,
         };
         // A token that ends the context is still text; only what would follow it is missing.
+        let full = self.session.position == self.session.context();
+        if let (true, Some(keep)) = (full, self.slide) {
+            self.session.slide(keep);
+        }
         if self.session.feed(&[token]).is_err() {
             self.finish = Some(Finish::ContextFull);
         }

@@ -5,7 +5,9 @@ mod common;
 use common::{Random, TestModel, gpt2, llama, model};
 use smidgen_runtime::config::{Architecture, Config};
 use smidgen_runtime::format::{DType, KvType, Role};
-use smidgen_runtime::{Layout, Level, Model, Pool, Serial, Session, SessionOptions, Workers};
+use smidgen_runtime::{
+    Layout, Level, Model, Pool, Sampler, SamplerOptions, Serial, Session, SessionOptions, Workers,
+};
 
 /// The textbook in f64, from the f32 weights, without a cache: logits behind every token.
 struct Reference<'a>(&'a TestModel);
@@ -239,6 +241,62 @@ fn a_rewound_session_goes_on_as_if_nothing_had_happened() {
     session.rewind(3);
     assert_eq!(session.tokens(), [1, 2, 3]);
     assert_eq!(session.step(4).unwrap(), want);
+}
+
+#[test]
+fn a_sequence_that_begins_alike_reuses_the_cache_and_changes_no_bit() {
+    let config = llama(64, 2, (8, 4, 8), 172, 97);
+    let test = model(config, DType::Q8, false, 4);
+    let model = Model::load(&test.file).unwrap();
+    let fresh = |tokens: &[u32]| {
+        let mut memory = vec![0_u8; 1 << 20];
+        let mut session = Session::new(&model, &mut memory[..], SessionOptions::new(20)).unwrap();
+        session.feed(tokens).unwrap();
+        session.logits().to_vec()
+    };
+    let mut memory = vec![0_u8; 1 << 20];
+    let mut session = Session::new(&model, &mut memory[..], SessionOptions::new(20)).unwrap();
+    let cases: [(&[u32], usize); 5] =
+        [(&[1, 2, 3, 4], 0), (&[1, 2, 3, 9, 8], 3), (&[1, 2, 3, 9, 8], 4), (&[1, 2], 1), (&[7, 2], 0)];
+    for (tokens, reused) in cases {
+        assert_eq!(session.go_on_as(tokens), Ok(reused));
+        assert_eq!(session.tokens(), tokens);
+        assert_eq!(session.logits(), fresh(tokens));
+    }
+    session.go_on_as(&[97]).unwrap_err();
+    session.go_on_as(&[]).unwrap_err();
+    assert_eq!(session.tokens(), [7, 2]);
+    assert_eq!(session.step(5).unwrap(), fresh(&[7, 2, 5]));
+}
+
+#[test]
+fn a_full_context_slides_into_what_a_new_session_would_be() {
+    let config = llama(64, 2, (8, 4, 8), 172, 97);
+    let test = model(config, DType::Q8, false, 4);
+    let model = Model::load(&test.file).unwrap();
+    let mut memory = vec![0_u8; 1 << 20];
+    let mut other = memory.clone();
+    let mut session = Session::new(&model, &mut memory[..], SessionOptions::new(11)).unwrap();
+    let mut fresh = Session::new(&model, &mut other[..], SessionOptions::new(11)).unwrap();
+    session.feed(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]).unwrap();
+    assert_eq!(session.slide(2), 5);
+    assert_eq!(session.tokens(), [1, 2, 8, 9, 10, 11]);
+    fresh.feed(&[1, 2, 8, 9, 10, 11]).unwrap();
+    assert_eq!(session.logits(), fresh.logits());
+    assert_eq!(session.step(50).unwrap(), fresh.step(50).unwrap());
+    // With nothing that could be forgotten, nothing happens.
+    session.rewind(3);
+    assert_eq!((session.slide(2), session.slide(99), session.position()), (0, 0, 3));
+
+    // Generation ends where the context does, unless it slides.
+    let greedy = SamplerOptions { temperature: 0.0, ..SamplerOptions::default() };
+    let mut sampler = Sampler::new(greedy, 1).unwrap();
+    session.rewind(0);
+    session.feed(&[1, 2, 3]).unwrap();
+    assert_eq!(session.generate(&mut sampler).count(), 9);
+    session.rewind(0);
+    session.feed(&[1, 2, 3]).unwrap();
+    assert_eq!(session.generate(&mut sampler).sliding(1).take(100).count(), 100);
 }
 
 #[test]

@@ -180,11 +180,16 @@ pub fn attend_f32(
 /// Replaces scores by e^(score − largest) and returns their sum.
 #[inline(always)]
 fn exponentials(scores: &mut [f32]) -> f32 {
-    let mut max = f32::NEG_INFINITY;
-    for &mut score in &mut *scores {
-        if score > max {
-            max = score;
+    // The largest does not depend on the order, so sixteen are looked at side by side.
+    let mut maxima = [f32::NEG_INFINITY; 16];
+    for scores in scores.chunks(16) {
+        for (max, &score) in maxima.iter_mut().zip(scores) {
+            *max = if score > *max { score } else { *max };
         }
+    }
+    let mut max = f32::NEG_INFINITY;
+    for candidate in maxima {
+        max = if candidate > max { candidate } else { max };
     }
     for score in &mut *scores {
         *score = exp(*score - max);

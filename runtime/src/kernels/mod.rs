@@ -9,6 +9,8 @@ pub mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[doc(hidden)]
+pub mod bench;
 #[cfg(smidgen_dsp)]
 mod cortex_m;
 pub mod elementwise;
