@@ -56,6 +56,19 @@ fn the_same_flags_print_the_same_bytes_whatever_the_threads_and_levels() {
 }
 
 #[test]
+fn a_story_that_slides_is_as_long_as_was_asked() {
+    let directory = models();
+    let base = ["generate", "llama.smidgen", "--prompt", "then the", "--tokens", "60", "--context", "24"];
+    let ended = json(directory.path(), &base);
+    assert_eq!(ended["end"], "context_full");
+    let slid = json(directory.path(), &[&base[..], &["--slide"]].concat());
+    let (short, long) = (ids(&ended["tokens"]), ids(&slid["tokens"]));
+    assert_eq!(long.len(), 60, "{slid}");
+    assert!(long.starts_with(&short));
+    assert_ne!(ids(&json(directory.path(), &[&base[..], &["--slide=9"]].concat())["tokens"]), long);
+}
+
+#[test]
 fn temperature_0_takes_the_largest_logit_whatever_the_seed() {
     let directory = models();
     let path = directory.path();

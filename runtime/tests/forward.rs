@@ -226,6 +226,22 @@ fn every_cut_level_and_thread_count_gives_the_same_bits() {
     }
 }
 
+/// `SMIDGEN_REQUIRE_LEVELS=avx2,avx512` says what the machine that runs the tests is known to have:
+/// a level that is not found there is an error, not one test less.
+#[test]
+fn every_level_that_must_be_here_is() {
+    let required = std::env::var("SMIDGEN_REQUIRE_LEVELS").unwrap_or_default();
+    let found: Vec<_> = Level::available().map(Level::name).collect();
+    for name in required.split(',').filter(|name| !name.is_empty()) {
+        assert!(Level::names().any(|known| known == name), "{name}: no such level on this architecture");
+        assert!(found.contains(&name), "{name} is required, and this CPU was found to have {found:?}");
+    }
+    // What every machine has.
+    assert!(found.contains(&"scalar") && found.contains(&"wide"), "{found:?}");
+    assert_eq!(Some(Level::detect().name()), found.last().copied());
+    eprintln!("levels under test: {found:?}");
+}
+
 #[test]
 fn a_rewound_session_goes_on_as_if_nothing_had_happened() {
     let config = llama(64, 2, (8, 4, 8), 172, 97);

@@ -70,6 +70,11 @@ pub struct Args {
     /// Room for this many tokens, prompt included; as many as needed unless told.
     #[arg(long, value_name = "N")]
     context: Option<usize>,
+    /// When the context is full, forget the older half of it and go on, instead of ending. The first
+    /// KEEP tokens (1 unless told) always stay. What is left is read again at its new place, so the
+    /// text is what a fresh start from there would give.
+    #[arg(long, value_name = "KEEP", num_args = 0..=1, default_missing_value = "1", require_equals = true)]
+    slide: Option<usize>,
     /// Which instructions to use (scalar, …); the best unless told. The text does not depend on it.
     #[arg(long, value_name = "NAME")]
     level: Option<String>,
@@ -353,6 +358,9 @@ fn tell(
 
     let begin = Instant::now();
     let mut generated = session.generate(sampler);
+    if let Some(keep) = args.slide {
+        generated = generated.sliding(keep);
+    }
     while story.tokens.len() < args.tokens as usize {
         if INTERRUPTED.load(Ordering::Relaxed) {
             story.end = Stop::Interrupted;

@@ -17,8 +17,8 @@ const GROUPS: usize = BLOCK / GROUP;
 const SLAB: usize = 16;
 /// From so many vectors on, weights are first put in the order that the tile wants.
 const TILE_FROM: usize = 3;
-/// Blocks that a tile takes at once: what it needs of the weights is 32 KB then.
-const TILE_BLOCKS: usize = 4;
+/// Blocks that a tile takes at once: what it needs of the weights is 16 KB then, half of the first cache.
+const TILE_BLOCKS: usize = 2;
 const TILE_GROUPS: usize = TILE_BLOCKS * GROUPS;
 /// Blocks whose exact sums are kept before they are added up: up to 4096 columns.
 const KEPT: usize = 16;
@@ -117,8 +117,8 @@ impl<'a, const BITS: usize> Weights<'a, BITS> {
 
     /// The products of four quads of rows with one vector.
     ///
-    /// Quads are read one after the other (with 4-bit weights two at a time), so that memory sees
-    /// one stream: what is one sum is kept until all four have it.
+    /// Quads are read one after the other, so that memory sees one stream (side by side they came
+    /// half as fast from DRAM); what will be one vector of sums is kept until all four have it.
     ///
     /// # Safety
     /// `first + 4` is at most `self.quads`; `x` [`fits`].
@@ -133,15 +133,10 @@ impl<'a, const BITS: usize> Weights<'a, BITS> {
             let [a, b, c, d] = &mut exact;
             // SAFETY: the four quads and these blocks exist.
             unsafe {
-                if BITS == 8 {
-                    self.dots::<1>(first, begin, blocks, x, [a]);
-                    self.dots::<1>(first + 1, begin, blocks, x, [b]);
-                    self.dots::<1>(first + 2, begin, blocks, x, [c]);
-                    self.dots::<1>(first + 3, begin, blocks, x, [d]);
-                } else {
-                    self.dots::<2>(first, begin, blocks, x, [a, b]);
-                    self.dots::<2>(first + 2, begin, blocks, x, [c, d]);
-                }
+                self.dots(first, begin, blocks, x, a);
+                self.dots(first + 1, begin, blocks, x, b);
+                self.dots(first + 2, begin, blocks, x, c);
+                self.dots(first + 3, begin, blocks, x, d);
             }
             for i in 0..blocks {
                 let total = sum_chunks(exact[0][i], exact[1][i], exact[2][i], exact[3][i]);
@@ -169,7 +164,7 @@ impl<'a, const BITS: usize> Weights<'a, BITS> {
         for block in 0..self.blocks {
             // SAFETY: the quad and the block exist; vectors have a scale for each block.
             let (scales, x_scale) = unsafe {
-                self.dots::<1>(quad, block, 1, x, [&mut exact]);
+                self.dots(quad, block, 1, x, &mut exact);
                 (self.scales(quad, block), *x.scales.get_unchecked(block))
             };
             let scales = widen_scales(_mm256_castsi128_si256(scales));
@@ -180,21 +175,21 @@ impl<'a, const BITS: usize> Weights<'a, BITS> {
         sums
     }
 
-    /// The exact sums of `N` neighbouring quads in some blocks, one vector a block: in lane 4c + r
+    /// The exact sums of one quad in some blocks, one vector a block: in lane 4c + r
     /// what chunk c of every sixteen (or, with 4 bits, 32) columns gives to row r.
     ///
     /// # Safety
-    /// Quads `first..first + N` and blocks `begin..begin + blocks` exist; `x` [`fits`];
+    /// The quad and blocks `begin..begin + blocks` exist; `x` [`fits`];
     /// `blocks` is at most [`KEPT`].
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    unsafe fn dots<const N: usize>(
+    unsafe fn dots(
         &self,
-        first: usize,
+        quad: usize,
         begin: usize,
         blocks: usize,
         x: &Quantized<'_>,
-        out: [&mut [__m512i; KEPT]; N],
+        out: &mut [__m512i; KEPT],
     ) {
         // Lane i of four dwords of x goes to the four rows of chunk i.
         let own = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
@@ -203,17 +198,17 @@ impl<'a, const BITS: usize> Weights<'a, BITS> {
         let flip = _mm512_set1_epi8(-128);
         let nibble = _mm512_set1_epi8(15);
         let bytes = self.groups * group_bytes(BITS);
-        // SAFETY: the quads and blocks exist.
+        // SAFETY: the quad and blocks exist.
         let (mut weights, mut xs, multipliers) = unsafe {
             (
-                self.planes.quants.as_ptr().add(first * bytes + begin * GROUPS * group_bytes(BITS)),
+                self.planes.quants.as_ptr().add(quad * bytes + begin * GROUPS * group_bytes(BITS)),
                 x.quants.as_ptr().add(begin * BLOCK),
-                self.planes.multipliers.as_ptr().add(first * self.groups * QUAD),
+                self.planes.multipliers.as_ptr().add(quad * self.groups * QUAD),
             )
         };
-        for i in 0..blocks {
-            let mut exact = [_mm512_setzero_si512(); N];
-            let mut shifted = [_mm512_setzero_si512(); N];
+        for (i, out) in out.iter_mut().enumerate().take(blocks) {
+            let mut exact = _mm512_setzero_si512();
+            let mut shifted = _mm512_setzero_si512();
             let mut group = (begin + i) * GROUPS;
             let end = (group + GROUPS).min(self.groups);
             while group < end {
@@ -226,16 +221,10 @@ impl<'a, const BITS: usize> Weights<'a, BITS> {
                     _mm512_castsi512_ps(_mm512_broadcast_i32x4(group_sums)),
                     own,
                 ));
-                let mut factors = [_mm512_setzero_si512(); N];
-                for (q, factors) in factors.iter_mut().enumerate() {
-                    // SAFETY: the mask covers only the multipliers that there are.
-                    let bytes = unsafe {
-                        let at = (q * self.groups + group) * QUAD;
-                        _mm_maskz_loadu_epi8(mask, multipliers.add(at).cast())
-                    };
-                    *factors = _mm512_cvtepu8_epi32(bytes);
-                    shifted[q] = _mm512_add_epi32(shifted[q], _mm512_mullo_epi32(*factors, group_sums));
-                }
+                // SAFETY: the mask covers only the multipliers that there are.
+                let factors = unsafe { _mm_maskz_loadu_epi8(mask, multipliers.add(group * QUAD).cast()) };
+                let factors = _mm512_cvtepu8_epi32(factors);
+                shifted = _mm512_add_epi32(shifted, _mm512_mullo_epi32(factors, group_sums));
                 macro_rules! group {
                     ($lane:literal) => {
                         let (x0, x1) = if BITS == 8 {
@@ -255,30 +244,27 @@ impl<'a, const BITS: usize> Weights<'a, BITS> {
                                 _mm512_permutexvar_epi32(spread_odd, x),
                             )
                         };
-                        for q in 0..N {
-                            // SAFETY: the group's bytes of quad first + q; a prefetch reads nothing.
-                            let (w, w0) = unsafe {
-                                let w = weights.add(q * bytes);
-                                _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD).cast());
-                                (w, _mm512_loadu_si512(w.cast()))
+                        // SAFETY: 64 bytes of the group are there in either width; a prefetch reads nothing.
+                        let w0 = unsafe {
+                            _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD).cast());
+                            _mm512_loadu_si512(weights.cast())
+                        };
+                        let zero = _mm512_setzero_si512();
+                        let dots = if BITS == 8 {
+                            // SAFETY: a group of four rows of 8 bits is 128 bytes.
+                            let w1 = unsafe {
+                                _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD + 64).cast());
+                                _mm512_loadu_si512(weights.add(64).cast())
                             };
-                            let zero = _mm512_setzero_si512();
-                            let dots = if BITS == 8 {
-                                // SAFETY: a group of four rows of 8 bits is 128 bytes.
-                                let w1 = unsafe {
-                                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD + 64).cast());
-                                    _mm512_loadu_si512(w.add(64).cast())
-                                };
-                                let dots = _mm512_dpbusd_epi32(zero, _mm512_xor_si512(w0, flip), x0);
-                                _mm512_dpbusd_epi32(dots, _mm512_xor_si512(w1, flip), x1)
-                            } else {
-                                let low = _mm512_and_si512(w0, nibble);
-                                let high = _mm512_and_si512(_mm512_srli_epi16::<4>(w0), nibble);
-                                _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, low, x0), high, x1)
-                            };
-                            let factor = _mm512_shuffle_i32x4::<{ $lane * 0x55 }>(factors[q], factors[q]);
-                            exact[q] = _mm512_add_epi32(exact[q], _mm512_mullo_epi32(dots, factor));
-                        }
+                            let dots = _mm512_dpbusd_epi32(zero, _mm512_xor_si512(w0, flip), x0);
+                            _mm512_dpbusd_epi32(dots, _mm512_xor_si512(w1, flip), x1)
+                        } else {
+                            let low = _mm512_and_si512(w0, nibble);
+                            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(w0), nibble);
+                            _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, low, x0), high, x1)
+                        };
+                        let factor = _mm512_shuffle_i32x4::<{ $lane * 0x55 }>(factors, factors);
+                        exact = _mm512_add_epi32(exact, _mm512_mullo_epi32(dots, factor));
                         // SAFETY: on to the next group; at most one past the last.
                         unsafe {
                             weights = weights.add(group_bytes(BITS));
@@ -298,15 +284,10 @@ impl<'a, const BITS: usize> Weights<'a, BITS> {
                 }
                 group += n;
             }
-            for q in 0..N {
-                // What the weights were shifted by, times what it was multiplied with.
-                let shifted = if BITS == 8 {
-                    _mm512_slli_epi32::<7>(shifted[q])
-                } else {
-                    _mm512_slli_epi32::<3>(shifted[q])
-                };
-                out[q][i] = _mm512_sub_epi32(exact[q], shifted);
-            }
+            // What the weights were shifted by, times what it was multiplied with.
+            let shifted =
+                if BITS == 8 { _mm512_slli_epi32::<7>(shifted) } else { _mm512_slli_epi32::<3>(shifted) };
+            *out = _mm512_sub_epi32(exact, shifted);
         }
     }
 
