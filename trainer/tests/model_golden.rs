@@ -1,10 +1,11 @@
-//! Losses and gradients of tiny models against Hugging Face's transformers;
+//! Losses, gradients and ten steps of AdamW of tiny models against Hugging Face's transformers;
 //! golden/model_grads.py made the numbers.
 
 use std::collections::BTreeMap;
 
 use smidgen_runtime::config::{Architecture, Config};
 use smidgen_trainer::model::{Model, ModelOptions, Workspace, forward_backward};
+use smidgen_trainer::optimizer::{AdamW, AdamWOptions};
 use smidgen_trainer::parallel::Pool;
 
 const VOCAB: u32 = 19;
@@ -14,6 +15,8 @@ const SEQ: usize = 7;
 #[derive(serde::Deserialize)]
 struct Golden {
     loss: f64,
+    /// Before each of ten steps of AdamW.
+    losses: Vec<f64>,
     grads: BTreeMap<String, Vec<f32>>,
 }
 
@@ -49,6 +52,14 @@ fn check(name: &str, config: Config, options: ModelOptions) {
             assert!((got - want).abs() <= 1e-4 * size, "{name}[{i}]: {got}, not {want}");
         }
     }
+    let mut optimizer = AdamW::new(&model.layout, AdamWOptions::default());
+    for (step, want) in golden.losses.iter().enumerate() {
+        ws.zero_grads();
+        let loss = forward_backward(&model, &mut ws, &Pool::new(2), &inputs, &targets, 1.0);
+        assert!((f64::from(loss) - want).abs() < 1e-4, "step {step}: loss {loss}, not {want}");
+        optimizer.update(&Pool::new(2), &mut model.params, ws.grads(), 0.01, Some(1.0));
+    }
+    assert!(golden.losses.len() == 10 && golden.losses[9] < golden.losses[0] - 0.5, "they learn");
 }
 
 fn llama() -> Config {

@@ -1,4 +1,5 @@
-"""Writes model_grads.json: loss and all gradients of tiny models from Hugging Face transformers.
+"""Writes model_grads.json: loss and all gradients of tiny models from Hugging Face transformers,
+and the losses of ten steps of torch.optim.AdamW (clipped to a norm of 1) from there.
 
 Parameters and tokens follow a formula that tests/model_golden.rs computes too, so the file
 holds results only. Made with Python 3.11, torch 2.15.0, transformers 5.23.0.
@@ -88,6 +89,24 @@ for name, model in models.items():
     for n, p in params:
         g = p.grad.T if transposed(n) else p.grad
         grads[n] = [float(f"{x:.6e}") for x in g.flatten().tolist()]
-    out[name] = {"loss": loss.item(), "grads": grads}
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for _, p in params if p.dim() >= 2], "weight_decay": 0.1},
+            {"params": [p for _, p in params if p.dim() < 2], "weight_decay": 0.0},
+        ],
+        lr=0.01,
+        betas=(0.9, 0.95),
+        eps=1e-8,
+    )
+    losses = []
+    for step in range(10):
+        optimizer.zero_grad()
+        logits = model(input_ids=rows[:, :-1]).logits
+        again = torch.nn.functional.cross_entropy(logits.reshape(-1, VOCAB), rows[:, 1:].reshape(-1))
+        losses.append(again.item())
+        again.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    out[name] = {"loss": loss.item(), "losses": losses, "grads": grads}
 json.dump(out, sys.stdout, separators=(",", ":"))
 print()
