@@ -250,7 +250,9 @@ fn llama2c_of_512_tokens() {
 
 #[test]
 fn bert() {
-    let (Some(file), Some(golden)) = (data("tok/bert-base-uncased_vocab.txt"), data("golden/bert_uncased.jsonl")) else {
+    let (Some(file), Some(golden)) =
+        (data("tok/bert-base-uncased_vocab.txt"), data("golden/bert_uncased.jsonl"))
+    else {
         return;
     };
     for spec in with_rewritten(tokenizer::open(&file).unwrap()) {
@@ -286,7 +288,9 @@ fn every_other_form_of_gpt2_and_llama() {
 
 #[test]
 fn tiktoken_ranks_make_the_merges_again() {
-    let (Some(file), Some(golden)) = (data("tok/gpt2/tokenizer.json"), data("golden/gpt2.jsonl")) else { return };
+    let (Some(file), Some(golden)) = (data("tok/gpt2/tokenizer.json"), data("golden/gpt2.jsonl")) else {
+        return;
+    };
     let spec = tokenizer::open(&file).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("gpt2.tiktoken");
@@ -313,8 +317,11 @@ fn tiktoken_ranks_make_the_merges_again() {
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let chunk = |chunk: &[u8]| {
-        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        let digit = |at: usize| if at <= chunk.len() { char::from(DIGITS[(bits >> (18 - 6 * at) & 63) as usize]) } else { '=' };
+        let bits =
+            chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let digit = |at: usize| {
+            if at <= chunk.len() { char::from(DIGITS[(bits >> (18 - 6 * at) & 63) as usize]) } else { '=' }
+        };
         (0..4).map(digit).collect::<String>()
     };
     bytes.chunks(3).map(chunk).collect()

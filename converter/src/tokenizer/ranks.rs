@@ -22,7 +22,8 @@ pub fn parse_tiktoken(text: &str, path: &Path) -> Result<TokenizerSpec, Tokenize
     let mut tokens: Vec<Option<Vec<u8>>> = Vec::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |reason: &str| TokenizerFileError::field(path, format!("line {number}"), reason);
-        let (bytes, rank) = line.trim().split_once(' ').ok_or_else(|| wrong("is not a token and its rank"))?;
+        let (bytes, rank) =
+            line.trim().split_once(' ').ok_or_else(|| wrong("is not a token and its rank"))?;
         let bytes = from_base64(bytes).ok_or_else(|| wrong("has a token that is not base64"))?;
         let rank: usize = rank.parse().map_err(|_| wrong("has a rank that is no number"))?;
         // A wild rank must not claim all memory.
@@ -49,9 +50,10 @@ pub fn parse_tiktoken(text: &str, path: &Path) -> Result<TokenizerSpec, Tokenize
                 ("<|endofprompt|>", 100_276),
             ],
         ),
-        151_643 => {
-            (PreTokenizer::Qwen2, &[("<|endoftext|>", 151_643), ("<|im_start|>", 151_644), ("<|im_end|>", 151_645)])
-        }
+        151_643 => (
+            PreTokenizer::Qwen2,
+            &[("<|endoftext|>", 151_643), ("<|im_start|>", 151_644), ("<|im_end|>", 151_645)],
+        ),
         128_000 => (
             PreTokenizer::Llama3,
             &[
@@ -129,12 +131,15 @@ fn build(
         }
     }
     for (name, id) in special {
-        listed[*id] = TokenSpec { bytes: name.as_bytes().to_vec(), token_type: TokenType::Control, score: 0.0 };
+        listed[*id] =
+            TokenSpec { bytes: name.as_bytes().to_vec(), token_type: TokenType::Control, score: 0.0 };
     }
     let merges = merges(&listed, path)?;
     let end: Vec<u32> = special
         .iter()
-        .filter(|(name, _)| matches!(*name, "<|endoftext|>" | "<|end_of_text|>" | "<|eot_id|>" | "<|im_end|>"))
+        .filter(|(name, _)| {
+            matches!(*name, "<|endoftext|>" | "<|end_of_text|>" | "<|eot_id|>" | "<|im_end|>")
+        })
         .map(|(_, id)| *id as u32)
         .collect();
     let bos = special.iter().find(|(name, _)| *name == "<|begin_of_text|>").map(|(_, id)| *id as u32);
@@ -181,7 +186,8 @@ fn merges(tokens: &[TokenSpec], path: &Path) -> Result<Vec<(u32, u32)>, Tokenize
         }
         // A token that no merge of two tokens makes is only ever a whole word.
         if let [start, middle, end] = cuts[..]
-            && let (Some(&left), Some(&right)) = (ids.get(&bytes[start..middle]), ids.get(&bytes[middle..end]))
+            && let (Some(&left), Some(&right)) =
+                (ids.get(&bytes[start..middle]), ids.get(&bytes[middle..end]))
         {
             merges.push((left, right));
         }

@@ -35,7 +35,11 @@ pub(crate) fn from_tokens(texts: Vec<String>, path: &Path) -> Result<TokenizerSp
     }
     let id = |name: &str| first.get(name).map(|&id| id as u32);
     let Some(unknown) = id("[UNK]") else {
-        return Err(TokenizerFileError::field(path, "[UNK]", "is missing, and says what BERT's unknown words are"));
+        return Err(TokenizerFileError::field(
+            path,
+            "[UNK]",
+            "is missing, and says what BERT's unknown words are",
+        ));
     };
     let is_special = |text: &str| SPECIAL.contains(&text) || text.starts_with("[unused");
     let capital = |text: &String| !is_special(text) && text.bytes().any(|byte| byte.is_ascii_uppercase());

@@ -50,7 +50,9 @@ impl BpeTrainer {
             rest = after;
         }
         let others: Vec<BpeTrainer> = std::thread::scope(|scope| {
-            let feed = |trainer: &mut BpeTrainer, part: &str| part.split_inclusive('\n').for_each(|line| trainer.feed(line));
+            let feed = |trainer: &mut BpeTrainer, part: &str| {
+                part.split_inclusive('\n').for_each(|line| trainer.feed(line))
+            };
             let empty = BpeTrainer { words: super::WordCounts::default(), ..*self };
             let workers: Vec<_> = parts
                 .into_iter()

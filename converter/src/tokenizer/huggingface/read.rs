@@ -224,7 +224,11 @@ fn apply_template(field: &Field<'_>, spec: &mut TokenizerSpec) -> Result<(), Tok
     if let Some(id) = closing {
         match spec.added.iter_mut().find(|added| added.id == id) {
             Some(added) => added.closes = true,
-            None => return Err(field.unsupported(format!("token {id} behind a text, which is not among added_tokens,"))),
+            None => {
+                return Err(
+                    field.unsupported(format!("token {id} behind a text, which is not among added_tokens,"))
+                );
+            }
         }
     }
     Ok(())

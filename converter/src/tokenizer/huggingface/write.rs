@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
-use smidgen_runtime::tokenizer::{Normalizer, PreTokenizer, TokenSpec, TokenType, TokenizerKind, TokenizerSpec};
+use smidgen_runtime::tokenizer::{
+    Normalizer, PreTokenizer, TokenSpec, TokenType, TokenizerKind, TokenizerSpec,
+};
 
 use super::pattern;
 use crate::atomic;

@@ -1,0 +1,74 @@
+//! How fast text is encoded, with and without remembering words, beside `tiktoken` and Hugging Face's
+//! `tokenizers` when `tools/tokenizer_peers.py` is run right after it.
+//!
+//! ```text
+//! cargo run --release -p smidgen-converter --example tokenizer_speed -- TOKENIZER TEXT [MEGABYTES]
+//! ```
+//! One thread, the median of five; every line of the text is encoded by itself, as the peers do. Then
+//! stretches without a cut, of 1, 10, 100, 1,000 and 10,000 kB, to show that time grows as n log n.
+
+use std::path::Path;
+use std::time::Instant;
+
+use smidgen_converter::tokenizer;
+use smidgen_runtime::tokenizer::{CachedEncoder, OwnedTokenizer, Special, scratch_words};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [tokenizer_path, text_path, rest @ ..] = &arguments[..] else {
+        eprintln!("usage: tokenizer_speed TOKENIZER TEXT [MEGABYTES]");
+        std::process::exit(2);
+    };
+    let megabytes: usize = rest.first().and_then(|number| number.parse().ok()).unwrap_or(10);
+    let spec = tokenizer::open(Path::new(tokenizer_path)).unwrap_or_else(|error| panic!("{error}"));
+    let owned = OwnedTokenizer::build(&spec).unwrap_or_else(|error| panic!("{error}"));
+    let tokenizer = owned.tokenizer();
+    let text = std::fs::read_to_string(text_path).unwrap_or_else(|error| panic!("{text_path}: {error}"));
+    let text = &text[..text.floor_char_boundary(megabytes << 20)];
+    let longest = text.split_inclusive('\n').map(str::len).max().unwrap_or(0);
+    let mut scratch = vec![0; 2 * scratch_words(longest + 1)];
+
+    let mut count = 0;
+    report("without an allocator", text.len(), || {
+        count = 0;
+        for line in text.split_inclusive('\n') {
+            tokenizer.encode_each(line, Special::Plain, false, &mut scratch, |_| count += 1).expect("room");
+        }
+        count
+    });
+    let mut ids = Vec::new();
+    report("remembering words", text.len(), || {
+        let mut encoder = CachedEncoder::new(tokenizer);
+        ids.clear();
+        for line in text.split_inclusive('\n') {
+            encoder.encode(line, Special::Plain, false, &mut ids).expect("encodes");
+        }
+        ids.len()
+    });
+    assert_eq!(ids.len(), count);
+    for (name, pattern) in [("one letter", "a"), ("no space", "abcdefghijklmnopqrstuvwxyz")] {
+        for kilobytes in [1, 10, 100, 1000, 10_000] {
+            let text = pattern.repeat(1000 * kilobytes / pattern.len());
+            let mut scratch = vec![0; scratch_words(text.len())];
+            let start = Instant::now();
+            let mut count = 0;
+            tokenizer.encode_each(&text, Special::Plain, false, &mut scratch, |_| count += 1).expect("room");
+            let nanoseconds = start.elapsed().as_nanos() as f64 / text.len() as f64;
+            println!("{name:20} {kilobytes:6} kB  {nanoseconds:8.1} ns a byte  {count} tokens");
+        }
+    }
+}
+
+/// The median of five runs.
+fn report(name: &str, bytes: usize, mut run: impl FnMut() -> usize) {
+    let mut tokens = 0;
+    let mut seconds: Vec<f64> = (0..5)
+        .map(|_| {
+            let start = Instant::now();
+            tokens = run();
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    println!("{name:20} {:8.1} MB/s  {tokens} tokens", bytes as f64 / seconds[2] / 1e6);
+}
