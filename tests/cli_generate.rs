@@ -60,7 +60,7 @@ fn a_story_that_slides_is_as_long_as_was_asked() {
     let directory = models();
     let base = ["generate", "llama.smidgen", "--prompt", "then the", "--tokens", "60", "--context", "24"];
     let ended = json(directory.path(), &base);
-    assert_eq!(ended["end"], "context_full");
+    assert_eq!(ended["finish"], "context_full");
     let slid = json(directory.path(), &[&base[..], &["--slide"]].concat());
     let (short, long) = (ids(&ended["tokens"]), ids(&slid["tokens"]));
     assert_eq!(long.len(), 60, "{slid}");
