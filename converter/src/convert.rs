@@ -1,13 +1,12 @@
 //! From a checkpoint to a model file.
 
+mod behind;
 mod options;
 mod quantizer;
 mod report;
 
-use std::fs::File;
 use std::io::{BufWriter, Seek, Write};
 use std::path::Path;
-use std::sync::mpsc;
 
 use rayon::prelude::*;
 use smidgen_runtime::Model;
@@ -54,7 +53,7 @@ pub fn convert(
     progress: impl FnMut(Progress),
 ) -> Result<ConvertReport, Error> {
     write_file(path, |file| {
-        let report = with_early_sync(file, |sink| {
+        let report = behind::with_writer(file, |sink| {
             let mut out = BufWriter::with_capacity(1 << 20, sink);
             let report = write(checkpoint, &mut out, path, options, progress)?;
             out.flush().map_err(io_at(path))?;
@@ -64,55 +63,6 @@ pub fn convert(
         let bytes = unsafe { memmap2::Mmap::map(&*file) }.map_err(io_at(path))?;
         Model::load(&bytes).map_err(|source| Error::Load { path: path.to_path_buf(), source })?;
         Ok(report)
-    })
-}
-
-/// Bytes between two calls to the disk.
-const SYNC_EVERY: usize = 64 << 20;
-
-/// A file that tells how much was written to it.
-struct Ticking<'a> {
-    file: &'a mut File,
-    since: usize,
-    tick: mpsc::SyncSender<()>,
-}
-
-impl Write for Ticking<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.since += written;
-        if self.since >= SYNC_EVERY {
-            self.since = 0;
-            // Full: the disk has enough to do.
-            let _ = self.tick.try_send(());
-        }
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Seek for Ticking<'_> {
-    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
-        self.file.seek(to)
-    }
-}
-
-/// Has the disk write while more is computed: the file is synced in the end anyway.
-fn with_early_sync<T>(
-    file: &mut File,
-    write: impl FnOnce(&mut Ticking<'_>) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let (tick, ticks) = mpsc::sync_channel(1);
-    let Ok(same) = file.try_clone() else {
-        return write(&mut Ticking { file, since: 0, tick });
-    };
-    std::thread::scope(|scope| {
-        // An error here comes again, and is told, when the file is synced as a whole.
-        scope.spawn(move || ticks.iter().for_each(|()| drop(same.sync_data())));
-        write(&mut Ticking { file, since: 0, tick })
     })
 }
 

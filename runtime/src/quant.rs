@@ -134,12 +134,26 @@ pub fn quantize_block(dtype: DType, weights: &[f32], importance: Option<&[f32]>)
     block
 }
 
-/// Multipliers that are tried side by side.
-const LANES: usize = 16;
-
 /// The first multiplier of a range that has the least error.
 #[inline(always)]
 fn best_multiplier(
+    weights: &[f32],
+    importance: &[f32],
+    scale: f32,
+    (narrowest, widest): (u32, u32),
+    range: (i32, i32),
+) -> u32 {
+    // Q8 mostly has no more than eight to try.
+    if widest - narrowest < 8 {
+        best_of::<8>(weights, importance, scale, (narrowest, widest), range)
+    } else {
+        best_of::<16>(weights, importance, scale, (narrowest, widest), range)
+    }
+}
+
+/// The same, `LANES` multipliers side by side. How many changes no bit of any error.
+#[inline(always)]
+fn best_of<const LANES: usize>(
     weights: &[f32],
     importance: &[f32],
     scale: f32,
@@ -167,7 +181,7 @@ fn best_multiplier(
 
 /// Squared error of rounding `weights` to multiples of each step.
 #[inline(always)]
-fn group_errors(
+fn group_errors<const LANES: usize>(
     weights: &[f32],
     importance: &[f32],
     steps: &[f32; LANES],
