@@ -182,8 +182,10 @@ pub fn show(quality: &Agreement) -> String {
     let Agreement { tokens, same_top, kl_nats, first_nats, second_nats } = quality;
     format!(
         "loss over {tokens} tokens: {first_nats:.4} nats a token before, {second_nats:.4} after ({:+.4}); \
-         same top token {:.1} %, divergence {kl_nats:.4} nats",
+         perplexity {:.3} and {:.3}; same top token {:.1} %, divergence {kl_nats:.4} nats",
         second_nats - first_nats,
+        first_nats.exp(),
+        second_nats.exp(),
         100.0 * same_top,
     )
 }
