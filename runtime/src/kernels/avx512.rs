@@ -138,8 +138,8 @@ impl<'a, const BITS: usize> Weights<'a, BITS> {
                 self.dots(first + 2, begin, blocks, x, c);
                 self.dots(first + 3, begin, blocks, x, d);
             }
-            for i in 0..blocks {
-                let total = sum_chunks(exact[0][i], exact[1][i], exact[2][i], exact[3][i]);
+            for (i, (((a, b), c), d)) in a.iter().zip(b).zip(c).zip(d).enumerate().take(blocks) {
+                let total = sum_chunks(*a, *b, *c, *d);
                 // SAFETY: as above, and vectors have a scale for each block.
                 let (scales, x_scale) =
                     unsafe { (self.slab_scales(first, begin + i), *x.scales.get_unchecked(begin + i)) };
@@ -229,8 +229,9 @@ impl<'a, const BITS: usize> Weights<'a, BITS> {
                     ($lane:literal) => {
                         let (x0, x1) = if BITS == 8 {
                             // SAFETY: 32 activations of this group are there.
-                            let (low, high) =
-                                unsafe { (_mm_loadu_si128(xs.cast()), _mm_loadu_si128(xs.add(16).cast())) };
+                            let low = unsafe { _mm_loadu_si128(xs.cast()) };
+                            // SAFETY: as above.
+                            let high = unsafe { _mm_loadu_si128(xs.add(16).cast()) };
                             let spread = |x| {
                                 let x = _mm512_castsi512_ps(_mm512_broadcast_i32x4(x));
                                 _mm512_castps_si512(_mm512_permutevar_ps(x, own))

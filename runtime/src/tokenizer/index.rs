@@ -36,7 +36,7 @@ impl<'a> Index<'a> {
     /// Where a search for `left` + `right` in a hash table begins.
     #[inline]
     pub(super) fn home(self, left: &[u8], right: &[u8]) -> usize {
-        (u64::from(hash(left, right)) * u64::from(self.homes) >> 32) as usize
+        ((u64::from(hash(left, right)) * u64::from(self.homes)) >> 32) as usize
     }
 }
 
@@ -50,5 +50,5 @@ pub(super) const fn homes(len: usize) -> usize {
 pub(super) fn hash(left: &[u8], right: &[u8]) -> u32 {
     let step = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
     let hash = right.iter().fold(left.iter().fold(0x811c_9dc5, step), step);
-    (hash ^ hash >> 15).wrapping_mul(0x2c1b_3c6d)
+    (hash ^ (hash >> 15)).wrapping_mul(0x2c1b_3c6d)
 }

@@ -246,7 +246,7 @@ fn index(by_bytes: &BTreeMap<&[u8], u32>, n_tokens: u32) -> Vec<u8> {
         let len = n + n / 2 + n / 8 + 16;
         let mut slots = vec![u32::MAX; len];
         for (bytes, &id) in by_bytes {
-            let home = (u64::from(hash(bytes, &[])) * homes(len) as u64 >> 32) as usize;
+            let home = ((u64::from(hash(bytes, &[])) * homes(len) as u64) >> 32) as usize;
             *slots.iter_mut().skip(home).take(MAX_RUN).find(|slot| **slot == u32::MAX)? = id;
         }
         let runs = slots.split(|&slot| slot == u32::MAX).map(<[u32]>::len).max();

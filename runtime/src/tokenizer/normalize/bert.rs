@@ -50,9 +50,7 @@ pub(crate) fn for_each_word<E>(
                 }
             }
         });
-        if result.is_err() {
-            return result;
-        }
+        core::mem::replace(&mut result, Ok(()))?;
     }
     end(words, &mut len)
 }

@@ -32,7 +32,7 @@ pub(super) fn decompose(c: u32, each: &mut impl FnMut(u32)) {
         None => each(c),
         Some((first, second)) => {
             decompose(first, each);
-            second.into_iter().for_each(|second| each(second));
+            second.into_iter().for_each(each);
         }
     }
 }
