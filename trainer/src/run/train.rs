@@ -334,10 +334,9 @@ impl<'a> Trainer<'a> {
             let mut row = self.step()?;
             row.tokens_per_second = speed.add(begin.elapsed());
             observer.notice(Event::Step(&row));
-            for warning in [spikes.add(row.step, row.loss), norms.add(row.step, row.grad_norm)] {
-                if let Some(warning) = warning {
-                    observer.notice(Event::Warning(&warning));
-                }
+            let warnings = [spikes.add(row.step, row.loss), norms.add(row.step, row.grad_norm)];
+            for warning in warnings.into_iter().flatten() {
+                observer.notice(Event::Warning(&warning));
             }
             let every = self.state.plan.map_or(1, |plan| plan.total_steps.div_ceil(LOGGED_STEPS));
             if row.step.is_multiple_of(every) {
