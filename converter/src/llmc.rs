@@ -158,7 +158,7 @@ pub fn read_tokenizer(path: &Path) -> Result<TokenizerSpec, Error> {
         return Err(Error::malformed(path, reason));
     }
     let (count, eot) = (reader.u32("vocab_size")?, reader.u32("eot_token")?);
-    if count > MAX_DIMENSION || count < 257 {
+    if !(257..=MAX_DIMENSION).contains(&count) {
         return Err(Error::malformed(path, format!("vocab_size is {count}, must be 257 to {MAX_DIMENSION}")));
     }
     // Version 1 does not say which token ends a text: GPT-2's last.

@@ -123,7 +123,7 @@ fn tiny_tokenizer() -> OwnedTokenizer {
         bos: Some(BEGIN),
         unknown: None,
         end_tokens: vec![END],
-        added: [BEGIN, END].map(|id| Added::new(id)).to_vec(),
+        added: [BEGIN, END].map(Added::new).to_vec(),
     };
     OwnedTokenizer::build(&spec).expect("the tables fit together")
 }

@@ -148,7 +148,8 @@ fn what_is_wrong_is_said() {
         std::fs::write(&path, bytes).unwrap();
         read(&path).expect_err("must be refused").to_string()
     };
-    let cases: [(&str, &dyn Fn(&mut Vec<u8>)); 9] = [
+    type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let cases: [(&str, Damage<'_>); 9] = [
         ("GGUF version 1 is not read", &|bytes| bytes[4] = 1),
         ("big-endian", &|bytes| bytes[4..8].copy_from_slice(&[0, 0, 0, 3])),
         ("claims 72057594037927936 tensors", &|bytes| {
