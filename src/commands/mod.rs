@@ -18,6 +18,8 @@ mod train_progress;
 macro_rules! commands {
     ($($(#[$doc:meta])* $name:ident = $module:ident;)*) => {
         #[derive(clap::Subcommand, Debug)]
+        // One of it exists: how large it is does not matter.
+        #[allow(clippy::large_enum_variant)]
         pub(crate) enum Command {
             $($(#[$doc])* $name($module::Args),)*
         }

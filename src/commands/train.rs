@@ -330,7 +330,6 @@ impl NewRun {
             seed: self.seed.unwrap_or(defaults.seed),
             eval_every: self.eval_every.unwrap_or(defaults.eval_every),
             save_every: self.save_every.unwrap_or(defaults.save_every),
-            ..defaults
         };
         let quant = self.quant.or(self.qat).map_or(base.quant, Into::into);
         RunConfig { data, model, training, quant, from: self.from.clone() }
