@@ -28,7 +28,15 @@ impl TokenizerChoice {
         checkpoint.tokenizer = match self {
             Self::Found => return Ok(false),
             Self::None => None,
-            Self::From(path) => Some(tokenizer::open(path)?),
+            Self::From(path) => {
+                let spec = tokenizer::open(path)?;
+                let (tokens, rows) = (spec.tokens.len(), checkpoint.config.vocab_size);
+                if tokens > rows as usize {
+                    let reason = format!("has {tokens} tokens, but the model's embedding only {rows} rows");
+                    return Err(Error::malformed(path, reason));
+                }
+                Some(spec)
+            }
         };
         Ok(true)
     }
