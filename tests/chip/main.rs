@@ -78,7 +78,8 @@ fn tell_there(board: Board, file: &[u8], name: &str) -> Story {
 
     // The report is what the README's figures come from: it must be about this very run.
     assert_eq!(outcome.figure("flash_model_bytes"), file.len() as u64);
-    assert_eq!(outcome.figure("tokens"), TOKENS as u64);
+    // A trained model may end its story before.
+    assert!((1..=TOKENS as u64).contains(&outcome.figure("tokens")), "{}", outcome.stderr);
     assert!(outcome.figure("flash_bytes") > outcome.figure("flash_model_bytes") + 10_000);
     assert!(outcome.figure("ram_static_bytes") >= outcome.figure("ram_session_bytes"));
     assert!((200..16_384).contains(&outcome.figure("ram_stack_bytes")), "{}", outcome.stderr);
