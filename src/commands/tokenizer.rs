@@ -110,7 +110,7 @@ struct Encode {
     /// text like any other, so that nobody's text can steer the model.
     #[arg(long)]
     parse_special: bool,
-    /// Put around each text what the model wants there (BOS, BERT's [CLS] and [SEP]).
+    /// Put around each text what the model wants there (BOS, or BERT's CLS and SEP).
     #[arg(long)]
     add_special: bool,
     /// Encode as a chip does, without an allocator and without remembering words: the same ids.

@@ -173,7 +173,7 @@ struct NewRun {
         "arch", "layers", "dim", "heads", "kv_heads", "ffn", "vocab", "tokenizer", "qk_norm", "untied",
     ])]
     from: Option<PathBuf>,
-    /// A budget instead of a shape: flash=512K,ram=96K[,tokens-per-second=20@64MHz] or a chip's name
+    /// A budget instead of a shape: flash=512K,ram=96K,tokens-per-second=20@64MHz (the last may be left out), or a chip's name
     /// such as rp2350; says what it chooses. See `smidgen plan`.
     #[arg(long, value_name = "BUDGET", conflicts_with_all = [
         "from", "arch", "layers", "dim", "heads", "kv_heads", "ffn", "context", "vocab", "tokenizer",
