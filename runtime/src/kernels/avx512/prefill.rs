@@ -1,7 +1,9 @@
 //! The product of a matrix with many vectors: bound by multiplications, so weights are put in the order
 //! that one instruction wants, sixteen rows in its lanes, and stay in the first cache while all vectors pass.
 
+use core::arch::asm;
 use core::arch::x86_64::*;
+use core::mem::MaybeUninit;
 
 use super::{GROUPS, SLAB, Weights, group_bytes, transpose_lanes};
 use crate::format::{BLOCK, GROUP, QUAD};
@@ -34,10 +36,9 @@ impl<const BITS: usize> Weights<'_, BITS> {
             return;
         }
         let quad = first / QUAD;
-        let zero = _mm512_setzero_si512();
         let mut tile = Tile {
-            columns: [[zero; S]; TILE_GROUPS * 8],
-            multipliers: [[zero; S]; TILE_GROUPS],
+            columns: [[MaybeUninit::uninit(); S]; TILE_GROUPS * 8],
+            multipliers: [[MaybeUninit::uninit(); S]; TILE_GROUPS],
             scales: [[_mm512_setzero_ps(); S]; TILE_BLOCKS],
             begin: 0,
             groups: 0,
@@ -49,14 +50,13 @@ impl<const BITS: usize> Weights<'_, BITS> {
             tile.groups = (self.groups - begin).min(TILE_GROUPS);
             for s in 0..S {
                 let quad = quad + s * (SLAB / QUAD);
-                for g in 0..tile.groups {
+                let of_groups = tile.columns.chunks_exact_mut(8).zip(&mut tile.multipliers);
+                for (g, (columns, multipliers)) in of_groups.enumerate().take(tile.groups) {
                     // SAFETY: the slab's four quads and this group exist.
-                    let (columns, multipliers) =
-                        unsafe { (self.transpose(quad, begin + g), self.slab_multipliers(quad, begin + g)) };
-                    for (c, column) in columns.into_iter().enumerate() {
-                        tile.columns[g * 8 + c][s] = column;
+                    unsafe {
+                        self.transpose(quad, begin + g, columns, s);
+                        multipliers[s].write(self.slab_multipliers(quad, begin + g));
                     }
-                    tile.multipliers[g][s] = multipliers;
                 }
                 for block in 0..blocks {
                     // SAFETY: as above.
@@ -99,18 +99,23 @@ impl<const BITS: usize> Weights<'_, BITS> {
         _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
     }
 
-    /// One group of four quads as eight vectors: four neighbouring columns of sixteen rows each,
-    /// unsigned.
+    /// One group of four quads as eight vectors, number `s` of `columns`' eight places: four
+    /// neighbouring columns of sixteen rows each, unsigned.
     ///
     /// # Safety
     /// Quads `quad..quad + 4` and the group exist.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    unsafe fn transpose(&self, quad: usize, group: usize) -> [__m512i; 8] {
+    unsafe fn transpose<const S: usize>(
+        &self,
+        quad: usize,
+        group: usize,
+        columns: &mut [[MaybeUninit<__m512i>; S]],
+        s: usize,
+    ) {
         let bytes = self.groups * group_bytes(BITS);
         let at = |q: usize| (quad + q) * bytes + group * group_bytes(BITS);
-        let mut out = [_mm512_setzero_si512(); 8];
-        for half in 0..BITS / 4 {
+        for (half, columns) in columns.chunks_exact_mut(32 / BITS).enumerate() {
             // SAFETY: as promised; the prefetch, of the next slab's, reads nothing.
             let w = |q: usize| unsafe {
                 let w = self.planes.quants.as_ptr().add(at(q) + half * 64);
@@ -118,17 +123,16 @@ impl<const BITS: usize> Weights<'_, BITS> {
                 _mm512_loadu_si512(w.cast())
             };
             let chunks = transpose_lanes(w(0), w(1), w(2), w(3));
-            for (c, chunk) in chunks.into_iter().enumerate() {
+            for (columns, chunk) in columns.chunks_exact_mut(8 / BITS).zip(chunks) {
                 if BITS == 8 {
-                    out[half * 4 + c] = _mm512_xor_si512(chunk, _mm512_set1_epi8(-128));
+                    columns[0][s].write(_mm512_xor_si512(chunk, _mm512_set1_epi8(-128)));
                 } else {
                     let nibble = _mm512_set1_epi8(15);
-                    out[2 * c] = _mm512_and_si512(chunk, nibble);
-                    out[2 * c + 1] = _mm512_and_si512(_mm512_srli_epi16::<4>(chunk), nibble);
+                    columns[0][s].write(_mm512_and_si512(chunk, nibble));
+                    columns[1][s].write(_mm512_and_si512(_mm512_srli_epi16::<4>(chunk), nibble));
                 }
             }
         }
-        out
     }
 
     /// Some blocks of `S` times sixteen rows with `T` vectors: adds to (or, from the first block on,
@@ -180,25 +184,28 @@ impl<const BITS: usize> Weights<'_, BITS> {
                     *dots = [_mm512_sub_epi32(zero, sum); S];
                 }
                 for c in 0..8 {
-                    // SAFETY: g < tile.groups, so this column is there.
-                    let w = unsafe { tile.columns.get_unchecked(g * 8 + c) };
+                    // SAFETY: nothing happens here. But what is read of `x` stays behind this line: the
+                    // compiler would read all columns' first, for which there are no registers left.
+                    unsafe { asm!("/* {0} */", inout(reg) x, options(nostack, preserves_flags)) };
+                    // SAFETY: g < tile.groups, so this column has been written.
+                    let w = unsafe { tile.columns.get_unchecked(g * 8 + c).map(|w| w.assume_init()) };
                     for (t, dots) in dots.iter_mut().enumerate() {
                         // SAFETY: as above: the 32 activations of this group.
                         let four = unsafe { x.add(t * cols + 4 * c).cast::<i32>().read_unaligned() };
                         let four = _mm512_set1_epi32(four);
                         for (dots, w) in dots.iter_mut().zip(w) {
-                            *dots = _mm512_dpbusd_epi32(*dots, *w, four);
+                            *dots = _mm512_dpbusd_epi32(*dots, w, four);
                         }
                     }
                 }
                 // SAFETY: on to the next group, at most one past the last; g < tile.groups.
                 let multipliers = unsafe {
                     x = x.add(GROUP);
-                    tile.multipliers.get_unchecked(g)
+                    tile.multipliers.get_unchecked(g).map(|multipliers| multipliers.assume_init())
                 };
                 for (exact, dots) in exact.iter_mut().zip(&dots) {
                     for ((exact, dots), multiplier) in exact.iter_mut().zip(dots).zip(multipliers) {
-                        *exact = _mm512_add_epi32(*exact, _mm512_mullo_epi32(*dots, *multiplier));
+                        *exact = _mm512_add_epi32(*exact, _mm512_mullo_epi32(*dots, multiplier));
                     }
                 }
             }
@@ -226,8 +233,8 @@ impl<const BITS: usize> Weights<'_, BITS> {
 /// Some blocks of `S` times sixteen rows, ready to be multiplied.
 struct Tile<const S: usize> {
     /// Four neighbouring columns of sixteen rows each.
-    columns: [[__m512i; S]; TILE_GROUPS * 8],
-    multipliers: [[__m512i; S]; TILE_GROUPS],
+    columns: [[MaybeUninit<__m512i>; S]; TILE_GROUPS * 8],
+    multipliers: [[MaybeUninit<__m512i>; S]; TILE_GROUPS],
     scales: [[__m512; S]; TILE_BLOCKS],
     /// The first block.
     begin: usize,
