@@ -181,15 +181,15 @@ pub fn attend_f32(
 #[inline(always)]
 fn exponentials(scores: &mut [f32]) -> f32 {
     // The largest does not depend on the order, so sixteen are looked at side by side.
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let (sixteens, rest) = scores.as_chunks::<16>();
     let mut maxima = [f32::NEG_INFINITY; 16];
-    for scores in scores.chunks(16) {
-        for (max, &score) in maxima.iter_mut().zip(scores) {
-            *max = if score > *max { score } else { *max };
-        }
+    for scores in sixteens {
+        maxima = core::array::from_fn(|i| larger(maxima[i], scores[i]));
     }
     let mut max = f32::NEG_INFINITY;
-    for candidate in maxima {
-        max = if candidate > max { candidate } else { max };
+    for &candidate in maxima.iter().chain(rest) {
+        max = larger(max, candidate);
     }
     for score in &mut *scores {
         *score = exp(*score - max);

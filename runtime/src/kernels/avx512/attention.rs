@@ -38,87 +38,113 @@ impl Products for Vnni {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn key_dots(keys: &[i8], query: &[i8], out: &mut [f32]) {
-    let spread = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
-    let flip = _mm512_set1_epi8(-128);
-    let bytes = QUAD * query.len();
-    let quads = out.len().div_ceil(QUAD).min(keys.len() / bytes.max(1));
     let sum: i32 = query.iter().map(|&q| i32::from(q)).sum();
     let start = _mm512_maskz_set1_epi32(0xF, sum * -128);
-    let mut quad = 0;
-    while quad < quads {
-        let n = (quads - quad).min(4);
-        let mut dots = [start; 4];
-        for begin in (0..query.len()).step_by(16) {
-            let len = (query.len() - begin).min(16);
-            // SAFETY: the mask covers only the bytes that there are.
-            let x = unsafe {
-                _mm_maskz_loadu_epi8(((1_u32 << len) - 1) as u16, query.as_ptr().add(begin).cast())
-            };
-            let x = _mm512_permutexvar_epi32(spread, _mm512_castsi128_si512(x));
-            let mask = if len == 16 { u16::MAX } else { ((1_u32 << len) - 1) as u16 };
-            for (q, dots) in dots.iter_mut().take(n).enumerate() {
-                // SAFETY: quad + q < quads, and the mask covers only the key's own chunks:
-                // `len` columns of four positions are `len` dwords.
-                let w = unsafe {
-                    _mm512_maskz_loadu_epi32(
-                        mask,
-                        keys.as_ptr().add((quad + q) * bytes + begin * QUAD).cast(),
-                    )
-                };
-                *dots = _mm512_dpbusd_epi32(*dots, _mm512_xor_si512(w, flip), x);
-            }
-        }
-        let total = sum_chunks(dots[0], dots[1], dots[2], dots[3]);
-        if let Some(out) = out.get_mut(quad * QUAD..) {
-            let n = out.len().min(n * QUAD);
-            // SAFETY: the mask covers only the places that there are.
-            unsafe {
-                _mm512_mask_storeu_ps(out.as_mut_ptr(), ((1_u32 << n) - 1) as u16, _mm512_castsi512_ps(total))
-            };
-        }
-        quad += n;
+    let mut keys = keys.chunks_exact((QUAD * query.len()).max(1));
+    let (sixteens, rest) = out.split_at_mut(out.len() / 16 * 16);
+    for out in sixteens.chunks_exact_mut(16) {
+        let [Some(a), Some(b), Some(c), Some(d)] = [keys.next(), keys.next(), keys.next(), keys.next()]
+        else {
+            return;
+        };
+        let [a, b, c, d] = quad_dots([a, b, c, d], query, start);
+        // SAFETY: sixteen places.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), _mm512_castsi512_ps(sum_chunks(a, b, c, d))) };
+    }
+    for (out, keys) in rest.chunks_mut(QUAD).zip(keys) {
+        let [dots] = quad_dots([keys], query, start);
+        let zero = _mm512_setzero_si512();
+        let total = _mm512_castsi512_ps(sum_chunks(dots, zero, zero, zero));
+        // SAFETY: the mask covers only the places that there are.
+        unsafe { _mm512_mask_storeu_ps(out.as_mut_ptr(), (1 << out.len()) - 1, total) };
     }
 }
 
-/// Weights have 15 bits: their low and high bytes are multiplied apart.
+/// The query with `Q` times four keys: each four sums are spread over a vector's 128-bit lanes, to
+/// which `start` has been added.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn quad_dots<const Q: usize>(keys: [&[i8]; Q], query: &[i8], start: __m512i) -> [__m512i; Q] {
+    let spread = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    let flip = _mm512_set1_epi8(-128);
+    let mut dots = [start; Q];
+    let (sixteens, rest) = query.as_chunks::<16>();
+    let begin = QUAD * (query.len() - rest.len());
+    for (i, query) in sixteens.iter().enumerate() {
+        // SAFETY: sixteen bytes.
+        let x = unsafe { _mm512_castsi128_si512(_mm_loadu_si128(query.as_ptr().cast())) };
+        let x = _mm512_permutexvar_epi32(spread, x);
+        for (dots, keys) in dots.iter_mut().zip(keys) {
+            // SAFETY: four keys are four times as long as the query.
+            let w = unsafe { _mm512_loadu_si512(keys.as_ptr().add(i * 64).cast()) };
+            *dots = _mm512_dpbusd_epi32(*dots, _mm512_xor_si512(w, flip), x);
+        }
+    }
+    if !rest.is_empty() {
+        // SAFETY: the masks cover only the bytes that there are: as many dwords of keys as the
+        // query has bytes here.
+        let x = unsafe { _mm_maskz_loadu_epi8((1 << rest.len()) - 1, rest.as_ptr()) };
+        let x = _mm512_permutexvar_epi32(spread, _mm512_castsi128_si512(x));
+        for (dots, keys) in dots.iter_mut().zip(keys) {
+            // SAFETY: as above.
+            let w =
+                unsafe { _mm512_maskz_loadu_epi32((1 << rest.len()) - 1, keys.as_ptr().add(begin).cast()) };
+            *dots = _mm512_dpbusd_epi32(*dots, _mm512_xor_si512(w, flip), x);
+        }
+    }
+    dots
+}
+
+/// Numbers of a head that are mixed at once.
+const WIDE: usize = 64;
+
+/// The sums of weight · value, a part of the head at a time.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn mix(values: &[i8], weights: &[i16], out: &mut [f32]) {
-    const WIDE: usize = 4;
+    let head_dim = out.len();
+    for (part, out) in out.chunks_mut(WIDE).enumerate() {
+        let Some(values) = values.get(part * WIDE * QUAD..) else { return };
+        match out.len().div_ceil(16) {
+            1 => mix_part::<1>(values, head_dim, weights, out),
+            2 => mix_part::<2>(values, head_dim, weights, out),
+            3 => mix_part::<3>(values, head_dim, weights, out),
+            _ => mix_part::<4>(values, head_dim, weights, out),
+        }
+    }
+}
+
+/// `V` vectors' worth of a head, whose values begin `values`. Weights have 15 bits: their low and
+/// high bytes are multiplied apart.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn mix_part<const V: usize>(values: &[i8], head_dim: usize, weights: &[i16], out: &mut [f32]) {
     let low_bytes = _mm512_set1_epi32(0x0604_0200);
     let high_bytes = _mm512_set1_epi32(0x0705_0301);
-    let bytes = QUAD * out.len();
-    let quads = (weights.len() / QUAD).min(values.len() / bytes.max(1));
-    for (part, out) in out.chunks_mut(16 * WIDE).enumerate() {
-        let mut low = [_mm512_setzero_si512(); WIDE];
-        let mut high = [_mm512_setzero_si512(); WIDE];
-        let masks: [u16; WIDE] = core::array::from_fn(|i| {
-            let n = out.len().saturating_sub(16 * i).min(16);
-            ((1_u32 << n) - 1) as u16
-        });
-        let vectors = out.len().div_ceil(16);
-        for quad in 0..quads {
-            // SAFETY: four weights of eight bytes in all.
-            let four = unsafe { weights.as_ptr().add(quad * QUAD).cast::<i64>().read_unaligned() };
-            let four = _mm512_set1_epi64(four);
-            let (w_low, w_high) =
-                (_mm512_shuffle_epi8(four, low_bytes), _mm512_shuffle_epi8(four, high_bytes));
-            for i in 0..vectors {
-                // SAFETY: the mask covers only this quad's values.
-                let v = unsafe {
-                    let at = quad * bytes + (part * WIDE + i) * 64;
-                    _mm512_maskz_loadu_epi32(masks[i], values.as_ptr().add(at).cast())
-                };
-                low[i] = _mm512_dpbusd_epi32(low[i], w_low, v);
-                high[i] = _mm512_dpbusd_epi32(high[i], w_high, v);
-            }
+    let zero = _mm512_setzero_si512();
+    let (mut low, mut high) = ([zero; V], [zero; V]);
+    // All vectors but the last are full.
+    let in_last = out.len().saturating_sub(16 * (V - 1)).min(16);
+    let mask = ((1_u32 << in_last) - 1) as u16;
+    for (values, weights) in values.chunks(QUAD * head_dim).zip(weights.as_chunks::<QUAD>().0) {
+        if values.len() < QUAD * out.len() {
+            break;
         }
-        for i in 0..vectors {
-            let sum = _mm512_add_epi32(low[i], _mm512_slli_epi32::<8>(high[i]));
-            // SAFETY: the mask covers only the places that there are.
-            unsafe {
-                _mm512_mask_storeu_ps(out.as_mut_ptr().add(16 * i), masks[i], _mm512_castsi512_ps(sum))
-            };
+        // SAFETY: four weights of eight bytes in all.
+        let four = _mm512_set1_epi64(unsafe { weights.as_ptr().cast::<i64>().read_unaligned() });
+        let (w_low, w_high) = (_mm512_shuffle_epi8(four, low_bytes), _mm512_shuffle_epi8(four, high_bytes));
+        for i in 0..V {
+            let mask = if i + 1 == V { mask } else { u16::MAX };
+            // SAFETY: the mask covers only this quad's values.
+            let v = unsafe { _mm512_maskz_loadu_epi32(mask, values.as_ptr().add(i * 64).cast()) };
+            low[i] = _mm512_dpbusd_epi32(low[i], w_low, v);
+            high[i] = _mm512_dpbusd_epi32(high[i], w_high, v);
         }
+    }
+    for (i, out) in out.chunks_mut(16).enumerate().take(V) {
+        let sum = _mm512_add_epi32(low[i], _mm512_slli_epi32::<8>(high[i]));
+        let mask = ((1_u32 << out.len()) - 1) as u16;
+        // SAFETY: the mask covers only the places that there are.
+        unsafe { _mm512_mask_storeu_ps(out.as_mut_ptr(), mask, _mm512_castsi512_ps(sum)) };
     }
 }
