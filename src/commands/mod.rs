@@ -10,8 +10,10 @@ mod generate;
 mod inspect;
 mod open;
 mod plan;
+mod shape;
 mod tokenizer;
 mod train;
+mod train_options;
 mod train_progress;
 
 /// A file of its own for each; a further command is one line here, and `mod`.

@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 
 use anyhow::{Result, anyhow};
-use clap::ValueEnum;
 use serde_json::{Value, json};
 use smidgen_trainer::fit::{self, Budget, Choice, Core, Needs, Speed};
-use smidgen_trainer::run::config::{self, ModelConfig, Quant, RunConfig, suggested_ffn, suggested_heads};
+use smidgen_trainer::run::config::{self, RunConfig};
 
+use super::shape::{Quant, ShapeArgs};
 use super::train_progress::count;
 
 /// Tell what a model needs on a chip: flash, RAM, instructions a token.
@@ -32,92 +32,25 @@ pub struct Args {
     #[arg(long, value_name = "BUDGET")]
     fit: Option<Budget>,
     #[command(flatten)]
-    shape: Shape,
+    shape: ShapeArgs,
+    /// The type of matrices [default: q8]
+    #[arg(long, value_enum)]
+    quant: Option<Quant>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
 
-/// Dimensions; without any, the budget decides them, or else they are those that `train` has.
-#[derive(Debug, clap::Args)]
-struct Shape {
-    /// The family of model [default: llama]
-    #[arg(long, value_enum)]
-    arch: Option<Arch>,
-    /// Transformer blocks [default: 4]
-    #[arg(long, value_name = "N")]
-    layers: Option<u32>,
-    /// Width [default: 64]
-    #[arg(long, value_name = "N")]
-    dim: Option<u32>,
-    /// Query heads.
-    #[arg(long, value_name = "N")]
-    heads: Option<u32>,
-    /// Key and value heads.
-    #[arg(long, value_name = "N")]
-    kv_heads: Option<u32>,
-    /// Hidden width of the feed-forward.
-    #[arg(long, value_name = "N")]
-    ffn: Option<u32>,
-    /// Tokens a sequence [default: 256]
-    #[arg(long, value_name = "N")]
-    context: Option<u32>,
-    /// Tokens in the vocabulary [default: 2048]
-    #[arg(long, value_name = "N")]
-    vocab: Option<u32>,
-    /// The type of matrices [default: q8]
-    #[arg(long, value_enum)]
-    quant: Option<Type>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Arch {
-    Gpt2,
-    Llama,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Type {
-    F32,
-    F16,
-    Q8,
-    Q4,
-}
-
-impl Shape {
-    fn is_given(&self) -> bool {
-        let numbers = [self.layers, self.dim, self.heads, self.kv_heads, self.ffn, self.context, self.vocab];
-        numbers.iter().any(Option::is_some) || self.arch.is_some() || self.quant.is_some()
+impl Args {
+    fn asks_for_a_shape(&self) -> bool {
+        self.shape.is_given() || self.quant.is_some()
     }
 
     fn choice(&self) -> Result<Choice> {
-        let base = RunConfig::default();
-        let arch = match self.arch {
-            Some(Arch::Gpt2) => config::Arch::Gpt2,
-            Some(Arch::Llama) | None => config::Arch::Llama,
-        };
-        let quant = match self.quant {
-            Some(Type::F32) => Quant::F32,
-            Some(Type::F16) => Quant::F16,
-            Some(Type::Q4) => Quant::Q4,
-            Some(Type::Q8) | None => Quant::Q8,
-        };
-        let dim = self.dim.unwrap_or(base.model.dim);
-        let heads = self.heads.unwrap_or_else(|| suggested_heads(dim));
-        let half = if heads.is_multiple_of(2) { heads / 2 } else { heads };
-        let model = ModelConfig {
-            arch,
-            layers: self.layers.unwrap_or(base.model.layers),
-            dim,
-            heads,
-            kv_heads: self.kv_heads.unwrap_or(if arch == config::Arch::Gpt2 { heads } else { half }),
-            ffn: self.ffn.unwrap_or_else(|| suggested_ffn(arch, dim)),
-            context: self.context.unwrap_or(base.model.context),
-            ..base.model
-        };
-        let vocab_size = self.vocab.unwrap_or(base.data.vocab_size);
+        let quant = self.quant.map_or(RunConfig::default().quant, Into::into);
+        let (model, vocab_size) = (self.shape.model(), self.shape.vocab_size());
         let config = model.with_vocab(vocab_size)?;
-        let needs = fit::needs(&config, quant.into())?;
+        let needs = fit::needs(&config, config::Quant::into(quant))?;
         Ok(Choice { model, vocab_size, quant, config, needs })
     }
 }
@@ -144,8 +77,8 @@ pub fn choose(budget: &Budget) -> Result<Choice> {
 /// Dimensions that make no model, or a model that does not fit.
 pub fn run(args: Args) -> Result<()> {
     let choice = match &args.fit {
-        Some(budget) if !args.shape.is_given() => choose(budget)?,
-        _ => args.shape.choice()?,
+        Some(budget) if !args.asks_for_a_shape() => choose(budget)?,
+        _ => args.choice()?,
     };
     let speed = args.fit.and_then(|budget| budget.speed);
     let text = if args.json { format!("{:#}\n", as_json(&choice, speed)) } else { describe(&choice, speed) };
