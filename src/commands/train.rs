@@ -12,6 +12,7 @@ use smidgen_trainer::data::TokenCache;
 use smidgen_trainer::run::finish::{self, Exported};
 use smidgen_trainer::run::{Outcome, Run, bits_per_byte, was_stopped};
 
+use super::shape::ShapeArgs;
 use super::train_options::NewRun;
 use super::train_progress::{Progress, count, duration};
 
@@ -58,6 +59,9 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     new: NewRun,
+    // Beside it, not in it: a group with a group inside cannot be in conflict with anything.
+    #[command(flatten)]
+    shape: ShapeArgs,
 }
 
 /// Trains.
@@ -74,7 +78,7 @@ pub fn run(args: Args) -> Result<()> {
     .context("cannot listen for Ctrl-C")?;
     let run = match &args.resume {
         Some(path) => Run::resume(path)?,
-        None => Run::create(args.new.fitted()?, args.new.out.as_deref())?,
+        None => Run::create(args.new.fitted(&args.shape)?, args.new.out.as_deref())?,
     };
     let run = run.with_cache(if args.no_cache { None } else { TokenCache::of_user() });
     let config = run.config().clone();
@@ -170,7 +174,8 @@ mod tests {
     }
 
     fn config(line: &str) -> RunConfig {
-        let config = Cli::try_parse_from(line.split(' ')).unwrap().args.new.config();
+        let args = Cli::try_parse_from(line.split(' ')).unwrap().args;
+        let config = args.new.config(&args.shape);
         config.validate().unwrap();
         config
     }

@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::ValueEnum;
 use smidgen_trainer::fit::Budget;
 use smidgen_trainer::run::config::{
-    self, DataConfig, Length, ModelConfig, OptimizerChoice, RunConfig, ScheduleChoice, TokenizerChoice,
-    TrainingConfig, suggested_lr,
+    self, DataConfig, Length, ModelConfig, OptimizerChoice, PrecisionChoice, RunConfig, ScheduleChoice,
+    TokenizerChoice, TrainingConfig, suggested_lr,
 };
 
 use super::plan;
@@ -23,8 +23,6 @@ pub struct NewRun {
     /// The run's folder; it must not exist or be empty. Default: a fresh one below runs.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    #[command(flatten)]
-    shape: ShapeArgs,
     /// How text becomes tokens: byte-pair encoding, or a token a character [default: bpe]
     #[arg(long, value_enum)]
     tokenizer: Option<Tokenizer>,
@@ -34,6 +32,14 @@ pub struct NewRun {
     /// Batches for one step: as if the batch were so many times larger, in the memory of one [default: 1]
     #[arg(long, value_name = "N")]
     accumulate: Option<u32>,
+    /// In what products are computed: bf16 is about twice as fast, and auto takes it where the CPU has
+    /// it [default: auto]
+    #[arg(long, value_enum)]
+    precision: Option<Precision>,
+    /// Keep less for the backward pass and compute it again: the same bits in less memory, about a
+    /// third slower.
+    #[arg(long)]
+    grad_checkpoint: bool,
     /// Train for so many steps.
     #[arg(long, value_name = "N", group = "length")]
     steps: Option<u64>,
@@ -135,6 +141,13 @@ enum Tokenizer {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum Precision {
+    Auto,
+    F32,
+    Bf16,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Optimizer {
     Adamw,
     Muon,
@@ -148,8 +161,8 @@ enum Schedule {
 
 impl NewRun {
     /// The configuration, in the shape that the budget allows if there is one.
-    pub fn fitted(&self) -> Result<RunConfig> {
-        let mut config = self.config();
+    pub fn fitted(&self, shape: &ShapeArgs) -> Result<RunConfig> {
+        let mut config = self.config(shape);
         if let Some(budget) = &self.fit {
             let choice = plan::choose(budget)?;
             eprint!("{}", plan::describe(&choice, budget.speed));
@@ -167,10 +180,10 @@ impl NewRun {
     }
 
     /// The defaults with what was asked for instead.
-    pub fn config(&self) -> RunConfig {
+    pub fn config(&self, shape: &ShapeArgs) -> RunConfig {
         let base = RunConfig::default();
-        let mut model = ModelConfig { qk_norm: self.qk_norm, tied: !self.untied, ..self.shape.model() };
-        if self.from.is_some() && self.shape.context.is_none() {
+        let mut model = ModelConfig { qk_norm: self.qk_norm, tied: !self.untied, ..shape.model() };
+        if self.from.is_some() && shape.context.is_none() {
             // The checkpoint's.
             model.context = 0;
         }
@@ -181,7 +194,7 @@ impl NewRun {
                 Some(Tokenizer::Char) => TokenizerChoice::Char,
                 Some(Tokenizer::Bpe) | None => TokenizerChoice::Bpe,
             },
-            vocab_size: self.shape.vocab_size(),
+            vocab_size: shape.vocab_size(),
             ..base.data
         };
         let defaults = base.training;
@@ -194,6 +207,12 @@ impl NewRun {
             },
             batch: self.batch.unwrap_or(defaults.batch),
             accumulate: self.accumulate.unwrap_or(defaults.accumulate),
+            precision: match self.precision {
+                Some(Precision::F32) => PrecisionChoice::F32,
+                Some(Precision::Bf16) => PrecisionChoice::Bf16,
+                Some(Precision::Auto) | None => PrecisionChoice::Auto,
+            },
+            grad_checkpoint: self.grad_checkpoint,
             // 0 means: suitable for a model that is not known yet.
             lr: self.lr.unwrap_or_else(|| if self.from.is_some() { 0.0 } else { suggested_lr(dim) }),
             optimizer: match self.optimizer {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use smidgen_trainer::model::Precision;
 use smidgen_trainer::run::{Event, Observer, Plan, Summary};
 
 /// Seconds between two lines where there is no terminal.
@@ -94,6 +95,10 @@ impl Progress {
         };
         let threads =
             if summary.threads == 1 { "1 thread" } else { &*format!("{} threads", summary.threads) };
+        let precision = match summary.precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        };
         self.say(&format!("model  {}: {} parameters", summary.model, count(summary.parameters)));
         self.say(&format!(
             "text   {}: {} tokens, and {} held out; {} in the vocabulary, {:.2} bytes each",
@@ -104,7 +109,7 @@ impl Progress {
             summary.bytes_per_token
         ));
         self.say(&format!(
-            "{begin}    {}, {} tokens a step, {threads}",
+            "{begin}    {}, {} tokens a step, {threads}, {precision}",
             self.folder.display(),
             count(summary.tokens_per_step)
         ));

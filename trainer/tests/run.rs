@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use smidgen_trainer::data::TokenCache;
+use smidgen_trainer::model::Precision;
 use smidgen_trainer::parallel::Pool;
-use smidgen_trainer::run::config::{Arch, DataConfig, Length, ModelConfig, Quant, TokenizerChoice};
+use smidgen_trainer::run::config::{
+    Arch, DataConfig, Length, ModelConfig, PrecisionChoice, Quant, TokenizerChoice,
+};
 use smidgen_trainer::run::metrics::{self, Row};
 use smidgen_trainer::run::{Event, Outcome, Run, RunConfig, TrainError, finish};
 
@@ -417,4 +420,46 @@ fn a_full_disk_is_told_and_leaves_no_half_files() {
     let is_temporary = |name: &String| name.ends_with(".part") || name.ends_with(".old");
     assert!(!names(&folder).iter().any(is_temporary), "{:?}", names(&folder));
     train_until(Run::resume(&folder).unwrap(), 9);
+}
+
+/// The configuration of a run of 60 steps that learns something.
+fn learning(precision: PrecisionChoice) -> RunConfig {
+    let mut config = tiny(Arch::Llama, 60);
+    config.training.precision = precision;
+    config.training.eval_every = 60;
+    config
+}
+
+#[test]
+fn bf16_learns_as_f32_does_and_is_kept_by_a_resumed_run() {
+    if !Precision::Bf16.is_available() {
+        eprintln!("SKIPPED: this CPU has no bf16 products");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let begin =
+        |name: &str, precision| Run::create(learning(precision), Some(&dir.path().join(name))).unwrap();
+    let auto = begin("auto", PrecisionChoice::Auto);
+    assert_eq!(auto.config().training.precision, PrecisionChoice::Bf16, "what auto meant is written down");
+    let [auto, bf16, f32] = [auto, begin("bf16", PrecisionChoice::Bf16), begin("f32", PrecisionChoice::F32)]
+        .map(|run| train(run, 2).unwrap());
+    assert!(tensors(&auto) == tensors(&bf16));
+    assert!(tensors(&bf16) != tensors(&f32));
+    let [rounded, exact] = [&bf16, &f32].map(|run| run.best.unwrap().validation_loss);
+    assert!(exact < 5.0, "nothing was learned: {exact}");
+    assert!((rounded / exact - 1.0).abs() < 5e-3, "bf16 {rounded}, f32 {exact}");
+    let stopped = train_until(begin("stopped", PrecisionChoice::Auto), 23);
+    let resumed = train(Run::resume(&stopped.folder).unwrap(), 1).unwrap();
+    assert!(tensors(&resumed) == tensors(&bf16));
+}
+
+#[test]
+fn recomputed_blocks_change_no_bit_of_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = [false, true].map(|grad_checkpoint| {
+        let mut config = tiny(Arch::Gpt2, 6);
+        (config.training.grad_checkpoint, config.training.dropout) = (grad_checkpoint, 0.1);
+        train(Run::create(config, Some(&dir.path().join(format!("{grad_checkpoint}")))).unwrap(), 2).unwrap()
+    });
+    assert!(tensors(&runs[0]) == tensors(&runs[1]));
 }

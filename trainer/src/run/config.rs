@@ -10,7 +10,7 @@ use smidgen_runtime::{Architecture, Config};
 use super::error::TrainError;
 use super::stdin::STDIN;
 use crate::data::Corpus;
-use crate::model::ModelOptions;
+use crate::model::{ModelOptions, Precision};
 
 /// The epsilon of every norm of a new model, as in GPT-2 and Llama.
 const NORM_EPS: f32 = 1e-5;
@@ -152,6 +152,19 @@ pub enum Length {
     Epochs(f64),
 }
 
+/// In what products are computed, as it stands in `run.json` and on the command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionChoice {
+    /// bf16 where the CPU has it, f32 elsewhere; decided when the run begins, and kept.
+    #[default]
+    Auto,
+    /// f32 factors.
+    F32,
+    /// bf16 factors, f32 sums.
+    Bf16,
+}
+
 /// How the model learns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -162,6 +175,11 @@ pub struct TrainingConfig {
     pub batch: u32,
     /// Batches whose gradients are added up for one step.
     pub accumulate: u32,
+    /// In what products are computed while training; what is measured on the held-out text, and
+    /// what is trained for the rounding of a model file, is computed in f32.
+    pub precision: PrecisionChoice,
+    /// Keep of every block its input only, and compute the rest again in the backward pass.
+    pub grad_checkpoint: bool,
     /// The highest learning rate.
     pub lr: f64,
     /// What turns gradients into steps.
@@ -243,6 +261,8 @@ impl Default for TrainingConfig {
             length: Length::Minutes(2.0),
             batch: 4,
             accumulate: 1,
+            precision: PrecisionChoice::default(),
+            grad_checkpoint: false,
             lr: suggested_lr(ModelConfig::default().dim),
             optimizer: OptimizerChoice::default(),
             schedule: ScheduleChoice::default(),
@@ -294,6 +314,33 @@ impl From<Arch> for Architecture {
         match arch {
             Arch::Gpt2 => Self::Gpt2,
             Arch::Llama => Self::Llama,
+        }
+    }
+}
+
+impl PrecisionChoice {
+    /// What it means on this CPU.
+    ///
+    /// # Errors
+    /// bf16 on a CPU without it.
+    pub fn here(self) -> Result<Precision, TrainError> {
+        match self {
+            Self::Auto => Ok(Precision::best()),
+            Self::F32 => Ok(Precision::F32),
+            Self::Bf16 if Precision::Bf16.is_available() => Ok(Precision::Bf16),
+            Self::Bf16 => {
+                let must = "f32 on this CPU, which has no AVX-512 BF16".to_owned();
+                Err(TrainError::option("--precision", "bf16", must))
+            }
+        }
+    }
+}
+
+impl From<Precision> for PrecisionChoice {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::metrics::{StepRow, ValidationRow};
 use super::plan::Plan;
+use crate::model::Precision;
 
 /// Something happened.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +80,8 @@ pub struct Summary {
     pub step: u64,
     /// Threads that work.
     pub threads: usize,
+    /// Of the products, where nothing is rounded as the model file will be.
+    pub precision: Precision,
 }
 
 /// Somebody who wants to know: a progress bar, a log, a test. Any function of an [`Event`] will do.

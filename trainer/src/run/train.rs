@@ -23,7 +23,7 @@ use super::watch::{Speed, Spikes};
 use super::weights;
 use crate::data::files::{write_file, write_json};
 use crate::data::{Batches, DataError, TokenCache, TokenFiles, ValidationWindows};
-use crate::model::{Model, Regime, Workspace, forward_backward, forward_loss};
+use crate::model::{Model, Precision, Regime, Workspace, forward_backward, forward_loss};
 use crate::parallel::Pool;
 use crate::qat::FakeQuant;
 use crate::rng::Rng;
@@ -192,6 +192,8 @@ struct Trainer<'a> {
     windows: ValidationWindows<'a>,
     model: Model,
     workspace: Workspace,
+    /// Of the products of a step without rounding.
+    precision: Precision,
     optimizer: Optimizer,
     /// The rounded weights, in a run that is trained for them.
     rounded: Option<FakeQuant>,
@@ -242,7 +244,12 @@ impl<'a> Trainer<'a> {
                 context,
                 training.eval_tokens as usize,
             )?,
-            workspace: Workspace::new(&model, batch, context)?,
+            workspace: if training.grad_checkpoint {
+                Workspace::with_checkpoints(&model, batch, context)?
+            } else {
+                Workspace::new(&model, batch, context)?
+            },
+            precision: training.precision.here()?,
             optimizer: Optimizer::new(&model.layout, training),
             rounded: training.qat.map(|qat| {
                 FakeQuant::new(model.params.len(), weights::quantized_matrices(&model, qat.into()))
@@ -301,6 +308,7 @@ impl<'a> Trainer<'a> {
             tokens_per_step: self.config.tokens_per_step(),
             step: self.state.step,
             threads: self.pool.threads(),
+            precision: self.precision,
         })
     }
 
@@ -376,6 +384,8 @@ impl<'a> Trainer<'a> {
         let parts = u64::from(training.accumulate);
         let rounds = self.rounds_since().is_some();
         self.workspace.zero_grads();
+        // What the runtime would see must not be rounded once more.
+        self.workspace.precision = if rounds { Precision::F32 } else { self.precision };
         self.round();
         let mut loss = 0.0;
         for part in 0..parts {
@@ -450,6 +460,7 @@ impl<'a> Trainer<'a> {
     /// Tries the model on the held-out text.
     fn look(&mut self, metrics: &mut MetricsFile, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let rounds_since = self.rounds_since();
+        self.workspace.precision = Precision::F32;
         self.workspace.regime = Regime { round_activations: rounds_since.is_some(), ..Regime::default() };
         self.round();
         let mut sum = 0.0;
