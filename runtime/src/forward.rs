@@ -48,7 +48,8 @@ impl Pass<'_> {
         let logits = &mut logits[..self.model.config().vocab_size as usize];
         let head = self.model.tensor(0, Role::Head).or(self.model.tensor(0, Role::Embedding));
         let Some(head) = head else { return };
-        let input = self.quantize(1, normed, dim, head.dtype().is_quantized(), (quants, scales, sums));
+        let wanted = head.dtype().is_quantized();
+        let input = self.input(1, normed, dim, wanted, (quants, scales, sums), &|_, _| {});
         self.product([(Some(head), None, logits)], &input);
     }
 
@@ -90,8 +91,6 @@ impl Pass<'_> {
         let config = self.model.config();
         let (dim, q_dim, kv_dim) = (config.dim as usize, config.q_dim(), config.kv_dim());
         let n = self.n;
-        self.norm_block(layer, Role::AttnNorm, Role::AttnNormBias, state);
-
         let State { residual, normed, hidden, quants, scales, sums, .. } = state;
         let (q, rest) = hidden.split_at_mut(n * q_dim);
         let (k, rest) = rest.split_at_mut(n * kv_dim);
@@ -99,7 +98,11 @@ impl Pass<'_> {
         let (attended, _) = rest.split_at_mut(n * q_dim);
         let matrices = [Role::Q, Role::K, Role::V].map(|role| self.model.tensor(layer, role));
         let biases = [Role::QBias, Role::KBias, Role::VBias].map(|role| self.model.vector(layer, role));
-        let input = self.quantize(n, normed, dim, any_quantized(&matrices), (quants, scales, sums));
+        let norm = |i: usize, row: &mut [f32]| {
+            self.norm(layer, Role::AttnNorm, Role::AttnNormBias, part(residual, i * dim, dim), row);
+        };
+        let wanted = any_quantized(&matrices);
+        let input = self.input(n, normed, dim, wanted, (&mut *quants, &mut *scales, &mut *sums), &norm);
         let [mq, mk, mv] = matrices;
         let [bq, bk, bv] = biases;
         self.product([(mq, bq, &mut *q), (mk, bk, &mut *k), (mv, bv, &mut *v)], &input);
@@ -148,40 +151,48 @@ impl Pass<'_> {
 
         let output = self.model.tensor(layer, Role::O);
         let bias = self.model.vector(layer, Role::OBias);
-        let input = self.quantize(n, attended, q_dim, any_quantized(&[output]), (quants, scales, sums));
+        let input =
+            self.input(n, attended, q_dim, any_quantized(&[output]), (quants, scales, sums), &|_, _| {});
         self.product([(output, bias, &mut normed[..n * dim])], &input);
-        kernels::add(self.level, &normed[..n * dim], residual);
+        self.add_block(normed, residual);
     }
 
     /// `residual += Down(activation(Gate, Up of norm(residual)))`.
     fn feed_forward(&self, layer: usize, state: &mut State<'_>) {
         let config = self.model.config();
         let (n, dim, ffn_dim) = (self.n, config.dim as usize, config.ffn_dim as usize);
-        self.norm_block(layer, Role::FfnNorm, Role::FfnNormBias, state);
         let State { residual, normed, hidden, quants, scales, sums, .. } = state;
         let (up, rest) = hidden.split_at_mut(n * ffn_dim);
         let (gate, _) = rest.split_at_mut(n * ffn_dim);
         let matrices = [Role::Up, Role::Gate].map(|role| self.model.tensor(layer, role));
         let biases = [Role::UpBias, Role::GateBias].map(|role| self.model.vector(layer, role));
-        let input = self.quantize(n, normed, dim, any_quantized(&matrices), (quants, scales, sums));
-        let inner = match config.architecture {
-            Architecture::Gpt2 => {
-                self.product([(matrices[0], biases[0], &mut *up)], &input);
-                kernels::gelu_all(self.level, up);
-                up
-            }
-            Architecture::Llama => {
-                let products = [(matrices[0], biases[0], &mut *up), (matrices[1], biases[1], &mut *gate)];
-                self.product(products, &input);
-                kernels::silu_mul(self.level, gate, up);
-                gate
-            }
+        let norm = |i: usize, row: &mut [f32]| {
+            self.norm(layer, Role::FfnNorm, Role::FfnNormBias, part(residual, i * dim, dim), row);
         };
+        let wanted = any_quantized(&matrices);
+        let input = self.input(n, normed, dim, wanted, (&mut *quants, &mut *scales, &mut *sums), &norm);
+        let [up_matrix, gate_matrix] = matrices;
+        let [up_bias, gate_bias] = biases;
         let down = self.model.tensor(layer, Role::Down);
         let bias = self.model.vector(layer, Role::DownBias);
-        let input = self.quantize(n, inner, ffn_dim, any_quantized(&[down]), (quants, scales, sums));
+        let wanted = any_quantized(&[down]);
+        let input = match config.architecture {
+            Architecture::Gpt2 => {
+                self.product([(up_matrix, up_bias, &mut *up)], &input);
+                let gelu = |_: usize, row: &mut [f32]| kernels::gelu_all(self.level, row);
+                self.input(n, up, ffn_dim, wanted, (quants, scales, sums), &gelu)
+            }
+            Architecture::Llama => {
+                let products = [(up_matrix, up_bias, &mut *up), (gate_matrix, gate_bias, &mut *gate)];
+                self.product(products, &input);
+                let gated = |i: usize, row: &mut [f32]| {
+                    kernels::silu_mul(self.level, row, part(up, i * ffn_dim, ffn_dim));
+                };
+                self.input(n, gate, ffn_dim, wanted, (quants, scales, sums), &gated)
+            }
+        };
         self.product([(down, bias, &mut normed[..n * dim])], &input);
-        kernels::add(self.level, &normed[..n * dim], residual);
+        self.add_block(normed, residual);
     }
 
     /// One vector through the architecture's norm.
@@ -197,13 +208,18 @@ impl Pass<'_> {
         }
     }
 
-    /// The whole block's residual through a norm into `state.normed`.
-    fn norm_block(&self, layer: usize, weight: Role, bias: Role, state: &mut State<'_>) {
-        let dim = self.model.config().dim as usize;
-        let rows = state.residual.chunks_exact(dim).zip(state.normed.chunks_exact_mut(dim));
-        for (x, out) in rows.take(self.n) {
-            self.norm(layer, weight, bias, x, out);
-        }
+    /// `residual += new`, rows of the block split over the workers.
+    fn add_block(&self, new: &[f32], residual: &mut [f32]) {
+        let len = self.n * self.model.config().dim as usize;
+        let Some(residual) = residual.get_mut(..len) else { return };
+        let jobs = self.jobs(4 * len);
+        let residual = Disjoint::new(residual);
+        self.workers.run(jobs, &|job| {
+            let mine = share(len, BLOCK, job, jobs);
+            // SAFETY: jobs have different shares, and nothing else touches them before `run` returns.
+            let residual = unsafe { residual.part(mine.clone()) };
+            kernels::add(self.level, part(new, mine.start, mine.len()), residual);
+        });
     }
 
     /// Products of several matrices with one input, rows split over the workers:
@@ -235,23 +251,46 @@ impl Pass<'_> {
         (multiplications / LEAST_WORK).clamp(1, self.workers.count().max(1))
     }
 
-    /// `n` vectors of `cols` floats as the right-hand side of a product, with their integers if
-    /// some matrix wants those.
-    fn quantize<'a>(
+    /// `n` vectors of `cols` floats as the right-hand side of a product: `prepare` completes row `i`
+    /// where it lies, then come its integers, if some matrix wants those. Rows are split over the
+    /// workers.
+    fn input<'a>(
         &self,
         n: usize,
-        values: &'a [f32],
+        values: &'a mut [f32],
         cols: usize,
         wanted: bool,
         (quants, scales, sums): (&'a mut [i8], &'a mut [f32], &'a mut [i32]),
+        prepare: &(dyn Fn(usize, &mut [f32]) + Sync),
     ) -> Activations<'a> {
-        if wanted {
-            let padded = cols.next_multiple_of(GROUP);
-            let rows = quants.chunks_exact_mut(padded).zip(scales.chunks_exact_mut(cols.div_ceil(BLOCK)));
-            let rows = rows.zip(sums.chunks_exact_mut(padded / GROUP)).zip(values.chunks_exact(cols));
-            for (((quants, scales), sums), values) in rows.take(n) {
-                kernels::quantize(self.level, values, quants, scales, sums);
-            }
+        let (padded, blocks, groups) =
+            (cols.next_multiple_of(GROUP), cols.div_ceil(BLOCK), cols.div_ceil(GROUP));
+        // A number's exponential, its share of a norm and its quantizing are as long as so many
+        // multiplications of a product.
+        let jobs = self.jobs(16 * n * cols).min(n).max(1);
+        {
+            let values = Disjoint::new(&mut *values);
+            let (quants, scales, sums) =
+                (Disjoint::new(&mut *quants), Disjoint::new(&mut *scales), Disjoint::new(&mut *sums));
+            self.workers.run(jobs, &|job| {
+                for i in share(n, 1, job, jobs) {
+                    // SAFETY: jobs have different rows, and nothing else touches these before `run`
+                    // returns.
+                    let row = unsafe { values.part(i * cols..(i + 1) * cols) };
+                    prepare(i, row);
+                    if wanted {
+                        // SAFETY: as above.
+                        let (quants, scales, sums) = unsafe {
+                            (
+                                quants.part(i * padded..(i + 1) * padded),
+                                scales.part(i * blocks..(i + 1) * blocks),
+                                sums.part(i * groups..(i + 1) * groups),
+                            )
+                        };
+                        kernels::quantize(self.level, row, quants, scales, sums);
+                    }
+                }
+            });
         }
         Activations { n, cols, values, quants, scales, sums }
     }
