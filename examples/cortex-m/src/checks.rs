@@ -1,4 +1,4 @@
-//! Checks of the program's own instruments, which `tests/chip.rs` runs.
+//! Checks of the program's own instruments, which `tests/chip` runs.
 
 use core::arch::asm;
 use core::fmt::Write;
