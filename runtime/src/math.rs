@@ -5,7 +5,23 @@
 use crate::quant::round_to_i32;
 
 /// Adding and subtracting this rounds to an integer, ties to even.
-const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
+pub(crate) const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
+
+/// What [`exp`] is made of, in the order in which it is needed: log₂ e, [`ROUND`], ln 2 in two parts,
+/// the polynomial's coefficients from the highest power down to r², and 1.
+pub(crate) static EXP: [f32; 11] = [
+    core::f32::consts::LOG2_E,
+    ROUND,
+    0.693_359_4,
+    -2.121_944_4e-4,
+    1.987_569_1e-4,
+    1.398_199_9e-3,
+    8.333_452e-3,
+    4.166_579_6e-2,
+    1.666_666_5e-1,
+    0.5,
+    1.0,
+];
 
 /// e^x with an error below 2 units in the last place; 0 below −87, constant above 88.
 ///
@@ -13,18 +29,14 @@ const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
 /// Cephes' `expf` on |r| ≤ ln 2 / 2.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
+    let [log2_e, round, ln_2_high, ln_2_low, p5, p4, p3, p2, p1, p0, one] = EXP;
     let clamped = if x > 88.0 { 88.0 } else { x };
-    let shifted = clamped * core::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = (clamped - n * 0.693_359_4) - n * -2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4;
-    p = p * r + 1.398_199_9e-3;
-    p = p * r + 8.333_452e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_5e-1;
-    p = p * r + 0.5;
-    let p = p * (r * r) + r + 1.0;
-    let exponent = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+    let shifted = clamped * log2_e + round;
+    let n = shifted - round;
+    let r = (clamped - n * ln_2_high) - n * ln_2_low;
+    let p = ((((p5 * r + p4) * r + p3) * r + p2) * r + p1) * r + p0;
+    let p = p * (r * r) + r + one;
+    let exponent = (shifted.to_bits() as i32).wrapping_sub(round.to_bits() as i32);
     let scale = f32::from_bits((exponent.wrapping_add(127) as u32) << 23);
     if x < -87.0 { 0.0 } else { p * scale }
 }

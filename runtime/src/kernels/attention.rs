@@ -20,12 +20,18 @@ pub struct HeadCacheQ8<'a> {
 /// 2⁻²⁴, the least scale, as the bits of an f32.
 const LEAST_SCALE: u32 = (127 - 24) << 23;
 /// Stands for keys or values that are infinite or not a number.
-const NO_NUMBER: u8 = 255;
+pub(super) const NO_NUMBER: u8 = 255;
 
 /// What a scale's byte means: five bits of exponent and three of fraction, 2⁻²⁴ to 224.
 #[inline(always)]
-fn scale_of(code: u8) -> f32 {
-    if code == NO_NUMBER { f32::NAN } else { f32::from_bits((u32::from(code) << 20) + LEAST_SCALE) }
+pub(super) fn scale_of(code: u8) -> f32 {
+    if code == NO_NUMBER { f32::NAN } else { scale_of_number(code) }
+}
+
+/// The same where it is known to be a number.
+#[inline(always)]
+pub(super) fn scale_of_number(code: u8) -> f32 {
+    f32::from_bits((u32::from(code) << 20) + LEAST_SCALE)
 }
 
 /// The byte of a head's scale at one position: the least that is not below max / 127.
@@ -90,15 +96,51 @@ pub struct Scratch<'a> {
     pub query: &'a mut [i8],
 }
 
-/// The two integer products of attention, which every level computes in its own order. Both write
-/// integers as the bits of floats: the places are reused for what follows.
+/// The steps of attention that a level may compute in its own way, to the same bits. Both integer
+/// products write integers as the bits of floats: the places are reused for what follows.
 pub trait Products {
     /// For each position the inner product of its key with the query (as long as a padded head).
     fn key_dots(keys: &[i8], query: &[i8], out: &mut [f32]);
 
-    /// For each of a head's numbers the sum over positions of weight · value, modulo 2³². Weights
-    /// are not negative, and as many as there are positions rounded up to a multiple of four.
+    /// For each of a head's numbers the sum over positions of weight · value, modulo 2³². Weights are
+    /// what [`Products::weigh`] wrote: not negative, and as many as there are positions rounded up to
+    /// a multiple of four.
     fn mix(values: &[i8], weights: &[i16], out: &mut [f32]);
+
+    /// For each position its key's inner product with the query, times both scales.
+    #[inline(always)]
+    fn scores(keys: &[i8], key_scales: &[u8], query: &[i8], scale: f32, out: &mut [f32]) {
+        Self::key_dots(keys, query, out);
+        for (score, &key_scale) in out.iter_mut().zip(key_scales) {
+            *score = score.to_bits() as i32 as f32 * (scale * scale_of(key_scale));
+        }
+    }
+
+    /// Replaces scores by e^(score − largest) and returns their sum.
+    #[inline(always)]
+    fn exponentials(scores: &mut [f32]) -> f32 {
+        exponentials(scores)
+    }
+
+    /// The largest of some scales' bytes; 0 of none.
+    #[inline(always)]
+    fn largest(scales: &[u8]) -> u8 {
+        let mut max = 0;
+        for &scale in scales {
+            max = max.max(scale);
+        }
+        max
+    }
+
+    /// Each position's exponential times its value's scale times `factor`, rounded to an integer, in
+    /// the order in which the level's [`Products::mix`] takes them; zeros beyond.
+    #[inline(always)]
+    fn weigh(exponentials: &[f32], value_scales: &[u8], factor: f32, weights: &mut [i16]) {
+        weights.fill(0);
+        for ((weight, p), &scale) in weights.iter_mut().zip(exponentials).zip(value_scales) {
+            *weight = to_weight(*p * (scale_of(scale) * factor));
+        }
+    }
 }
 
 /// Attention of one query over the first `len` positions of an 8-bit cache.
@@ -118,30 +160,22 @@ pub fn attend_q8<P: Products>(
         }
     }
     let scale = scale * (1.0 / libm::sqrtf(query.len() as f32));
-
-    // Scores: exact integers, times both scales.
-    let Some(scores) = scratch.scores.get_mut(..len) else { return };
-    P::key_dots(cache.keys, scratch.query, scores);
-    for (score, &key_scale) in scores.iter_mut().zip(cache.key_scales) {
-        *score = score.to_bits() as i32 as f32 * (scale * scale_of(key_scale));
-    }
-
-    let sum = exponentials(scores);
-    // Fold each value's scale into its probability, then round once to 16 bits.
-    let value_scales = cache.value_scales.get(..len).unwrap_or(&[]);
-    let mut max_scale = 0;
-    for &scale in value_scales {
-        max_scale = max_scale.max(scale);
-    }
-    let max_scale = scale_of(max_scale);
+    let padded_len = len.next_multiple_of(QUAD);
+    let (Some(scores), Some(weights), Some(key_scales), Some(value_scales)) = (
+        scratch.scores.get_mut(..len),
+        scratch.weights.get_mut(..padded_len),
+        cache.key_scales.get(..padded_len),
+        cache.value_scales.get(..len),
+    ) else {
+        return;
+    };
+    P::scores(cache.keys, key_scales, scratch.query, scale, scores);
+    let sum = P::exponentials(scores);
+    // Fold each value's scale into its exponential, then round once to 16 bits.
+    let max_scale = scale_of(P::largest(value_scales));
     let peak = if sum * 32767.0 > WEIGHT_SUM { WEIGHT_SUM / sum } else { 32767.0 };
     let factor = peak / max_scale;
-    let padded_len = len.next_multiple_of(QUAD).min(scratch.weights.len());
-    let weights = &mut scratch.weights[..padded_len];
-    weights.fill(0);
-    for ((weight, p), &scale) in weights.iter_mut().zip(scores.iter()).zip(value_scales) {
-        *weight = to_weight(*p * (scale_of(scale) * factor));
-    }
+    P::weigh(scores, value_scales, factor, weights);
     let unit = 1.0 / (factor * sum);
     P::mix(cache.values, weights, out);
     for out in out {

@@ -2,15 +2,18 @@
 //! products. SXTB16 makes such pairs of bytes 0 and 2 of a word, or of 1 and 3; of 4-bit weights a
 //! mask does. Activations are made pairs once for a product, and serve four rows at a time.
 
+mod attention;
+
 use core::arch::asm;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::Activations;
-use super::attention::Products;
 use crate::format::{BLOCK, GROUP, QUAD};
 use crate::tensor::Planes;
 use crate::workers::Disjoint;
+
+pub(super) use attention::Dsp;
 
 /// Groups in a block.
 const GROUPS: usize = BLOCK / GROUP;
@@ -25,23 +28,11 @@ const fn pair_words(bits: usize) -> usize {
     GROUP / 2 + if bits == 4 { 1 } else { 0 }
 }
 
-/// `sum + a.low · b.low + a.high · b.high`, in signed 16-bit halves.
-#[inline(always)]
-fn smlad(a: u32, b: u32, sum: i32) -> i32 {
-    let out;
-    // SAFETY: plain arithmetic; this module is compiled only for targets that have it.
-    unsafe {
-        asm!("smlad {out}, {a}, {b}, {sum}", out = lateout(reg) out, a = in(reg) a, b = in(reg) b,
-            sum = in(reg) sum, options(pure, nomem, nostack));
-    }
-    out
-}
-
 /// Bytes 0 and 2, sign-extended to 16 bits.
 #[inline(always)]
 fn even_bytes(word: u32) -> u32 {
     let out;
-    // SAFETY: as in `smlad`.
+    // SAFETY: plain arithmetic; this module is compiled only for targets that have it.
     unsafe {
         asm!("sxtb16 {out}, {word}", out = lateout(reg) out, word = in(reg) word,
             options(pure, nomem, nostack, preserves_flags));
@@ -53,24 +44,12 @@ fn even_bytes(word: u32) -> u32 {
 #[inline(always)]
 fn odd_bytes(word: u32) -> u32 {
     let out;
-    // SAFETY: as in `smlad`.
+    // SAFETY: as in `even_bytes`.
     unsafe {
         asm!("sxtb16 {out}, {word}, ror #8", out = lateout(reg) out, word = in(reg) word,
             options(pure, nomem, nostack, preserves_flags));
     }
     out
-}
-
-/// The low halves of two words as a pair.
-#[inline(always)]
-fn low_halves(first: u32, second: u32) -> u32 {
-    first & 0xFFFF | second << 16
-}
-
-/// The high halves of two words as a pair.
-#[inline(always)]
-fn high_halves(first: u32, second: u32) -> u32 {
-    first >> 16 | second & 0xFFFF_0000
 }
 
 /// The product of some rows with every vector; see [`super::matmul`]. `BITS` is 8 or 4.
@@ -424,60 +403,8 @@ unsafe fn quads_q4(job: &mut Job) {
     }
 }
 
-/// The integer products of attention.
-pub(super) struct Dsp;
-
-impl Products for Dsp {
-    #[inline(always)]
-    fn key_dots(keys: &[i8], query: &[i8], out: &mut [f32]) {
-        let quads = out.chunks_mut(QUAD).zip(keys.chunks_exact(QUAD * query.len()));
-        for (out, keys) in quads {
-            let mut dots = [0; QUAD];
-            for (keys, query) in keys.as_chunks::<16>().0.iter().zip(query.as_chunks::<4>().0) {
-                let x = word(query);
-                let (x_even, x_odd) = (even_bytes(x), odd_bytes(x));
-                for (dot, key) in dots.iter_mut().zip(keys.as_chunks::<4>().0) {
-                    let w = word(key);
-                    *dot = smlad(odd_bytes(w), x_odd, smlad(even_bytes(w), x_even, *dot));
-                }
-            }
-            for (out, dot) in out.iter_mut().zip(dots) {
-                *out = f32::from_bits(dot as u32);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn mix(values: &[i8], weights: &[i16], out: &mut [f32]) {
-        let bytes = QUAD * out.len();
-        for (part, out) in out.chunks_mut(4).enumerate() {
-            let mut sums = [0; 4];
-            let quads = values.chunks_exact(bytes).zip(weights.as_chunks::<QUAD>().0);
-            for (values, &[a, b, c, d]) in quads {
-                // Bytes 0 and 2 of a word of values meet weights 0 and 2.
-                let (first, second) = (half_words(a, b), half_words(c, d));
-                let (w_even, w_odd) = (low_halves(first, second), high_halves(first, second));
-                let values = values.get(part * 16..).unwrap_or(&[]).as_chunks::<4>().0;
-                for (sum, value) in sums.iter_mut().zip(values) {
-                    let v = word(value);
-                    *sum = smlad(odd_bytes(v), w_odd, smlad(even_bytes(v), w_even, *sum));
-                }
-            }
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out = f32::from_bits(sum as u32);
-            }
-        }
-    }
-}
-
 /// Four bytes as they lie in memory.
 #[inline(always)]
 fn word(bytes: &[i8; 4]) -> u32 {
     u32::from_le_bytes(bytes.map(|byte| byte as u8))
-}
-
-/// Two weights as they lie in memory.
-#[inline(always)]
-fn half_words(low: i16, high: i16) -> u32 {
-    u32::from(low as u16) | u32::from(high as u16) << 16
 }
