@@ -9,7 +9,7 @@ pub(crate) const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
 
 /// What [`exp`] is made of, in the order in which it is needed: log₂ e, [`ROUND`], ln 2 in two parts,
 /// the polynomial's coefficients from the highest power down to r², and 1.
-pub(crate) static EXP: [f32; 11] = [
+pub(crate) const EXP: [f32; 11] = [
     core::f32::consts::LOG2_E,
     ROUND,
     0.693_359_4,
@@ -29,16 +29,22 @@ pub(crate) static EXP: [f32; 11] = [
 /// Cephes' `expf` on |r| ≤ ln 2 / 2.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    let [log2_e, round, ln_2_high, ln_2_low, p5, p4, p3, p2, p1, p0, one] = EXP;
     let clamped = if x > 88.0 { 88.0 } else { x };
-    let shifted = clamped * log2_e + round;
+    let e = exp_in_range(clamped);
+    if x < -87.0 { 0.0 } else { e }
+}
+
+/// [`exp`] where x is known to be between −87 and 88; elsewhere some number.
+#[inline(always)]
+pub(crate) fn exp_in_range(x: f32) -> f32 {
+    let [log2_e, round, ln_2_high, ln_2_low, p5, p4, p3, p2, p1, p0, one] = EXP;
+    let shifted = x * log2_e + round;
     let n = shifted - round;
-    let r = (clamped - n * ln_2_high) - n * ln_2_low;
+    let r = (x - n * ln_2_high) - n * ln_2_low;
     let p = ((((p5 * r + p4) * r + p3) * r + p2) * r + p1) * r + p0;
     let p = p * (r * r) + r + one;
     let exponent = (shifted.to_bits() as i32).wrapping_sub(round.to_bits() as i32);
-    let scale = f32::from_bits((exponent.wrapping_add(127) as u32) << 23);
-    if x < -87.0 { 0.0 } else { p * scale }
+    p * f32::from_bits((exponent.wrapping_add(127) as u32) << 23)
 }
 
 /// x · σ(x), SwiGLU's activation.

@@ -5,7 +5,7 @@
 //! order of filters is Hugging Face's: repetition penalty, temperature, top-k, top-p, min-p.
 
 use crate::error::SampleError;
-use crate::math::exp;
+use crate::math::exp_in_range;
 
 /// How to choose among the next tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -100,25 +100,19 @@ impl Sampler {
     pub fn weigh(&self, logits: &mut [f32], history: &[u32]) -> Result<u64, SampleError> {
         self.penalize(logits, history);
         let (_, max) = most_probable(logits)?;
-        let temperature = self.options.temperature;
+        let mut total = 0;
         for logit in &mut *logits {
-            let weight = if !logit.is_finite() {
-                0
-            } else if *logit == max {
-                ONE
-            } else {
-                (exp((*logit - max) / temperature) * ONE as f32 + 0.5) as u32
-            };
-            *logit = f32::from_bits(weight.min(ONE));
+            let weight = weight(*logit, max, self.options.temperature);
+            total += u64::from(weight);
+            *logit = f32::from_bits(weight);
         }
         if self.options.top_k > 0 && (self.options.top_k as usize) < logits.len() {
             keep_most_probable(logits, |_| 1, u64::from(self.options.top_k));
+            total = sum(logits);
         }
         if self.options.top_p < 1.0 {
-            // In 2⁻³²: exact for every f32 that matters here.
-            let share = (f64::from(self.options.top_p) * 4_294_967_296.0) as u128;
-            let target = (u128::from(sum(logits)) * share).div_ceil(1 << 32) as u64;
-            keep_most_probable(logits, u64::from, target.max(1));
+            let target = share_of(total, self.options.top_p).max(1);
+            total = keep_most_probable(logits, u64::from, target);
         }
         if self.options.min_p > 0.0 {
             let least = (self.options.min_p * ONE as f32) as u32;
@@ -127,8 +121,9 @@ impl Sampler {
                     *weight = 0.0;
                 }
             }
+            total = sum(logits);
         }
-        Ok(sum(logits))
+        Ok(total)
     }
 
     /// Divides positive logits of recent tokens, multiplies negative ones: once a token, however
@@ -154,13 +149,39 @@ impl Sampler {
 /// The weight of the most probable token.
 const ONE: u32 = 1 << 30;
 
+/// e^((logit − max) / temperature) · [`ONE`], rounded; 0 for what is no finite number.
+#[inline(always)]
+fn weight(logit: f32, max: f32, temperature: f32) -> u32 {
+    let x = (logit - max) / temperature;
+    // e^−22 · 2³⁰ is 0.3. Not a number is no more than anything either.
+    if x >= -22.0 && logit.is_finite() { ((exp_in_range(x) * ONE as f32 + 0.5) as u32).min(ONE) } else { 0 }
+}
+
+/// The least whole number that is not below `total` times `part` (0 to less than 1), which is taken in
+/// 2⁻³²: exact for every f32 that matters here.
+fn share_of(total: u64, part: f32) -> u64 {
+    let bits = part.to_bits();
+    let (exponent, fraction) = (bits >> 23, bits & 0x7F_FFFF);
+    // part = digits · 2^(exponent − 150), below 2⁻¹¹⁸ whatever the digits.
+    let digits = fraction | 1 << 23;
+    let share = match exponent.checked_sub(118) {
+        Some(up) => digits << up.min(8),
+        None => digits.checked_shr(118 - exponent).unwrap_or(0),
+    };
+    let (high, low) = (total >> 32, total & 0xFFFF_FFFF);
+    high * u64::from(share) + (low * u64::from(share)).div_ceil(1 << 32)
+}
+
 /// The largest finite logit and its token, the lowest id among equals.
 fn most_probable(logits: &[f32]) -> Result<(u32, f32), SampleError> {
-    let mut best = None;
-    for (token, &logit) in logits.iter().enumerate() {
-        if logit.is_finite() && best.is_none_or(|(_, max)| logit > max) {
-            best = Some((token as u32, logit));
-        }
+    let larger = |best: Option<(u32, f32)>, (token, &logit): (usize, &f32)| match best {
+        Some((_, max)) if logit > max => Some((token as u32, logit)),
+        None if logit > f32::NEG_INFINITY => Some((token as u32, logit)),
+        best => best,
+    };
+    let mut best = logits.iter().enumerate().fold(None, larger);
+    if best.is_some_and(|(_, max)| max == f32::INFINITY) {
+        best = logits.iter().enumerate().filter(|(_, logit)| logit.is_finite()).fold(None, larger);
     }
     best.ok_or(SampleError::NoFiniteLogit)
 }
@@ -169,53 +190,106 @@ fn sum(weights: &[f32]) -> u64 {
     weights.iter().map(|weight| u64::from(weight.to_bits())).sum()
 }
 
-/// Keeps the fewest largest weights whose `amount`s reach `target`, the lowest ids among equals;
-/// the others become 0.
+/// So many weights are looked at one by one.
+const FEW: usize = 32;
+
+/// Keeps the fewest largest weights whose `amount`s reach `target` (at least 1), the lowest ids among
+/// equals; the others become 0. Returns what the kept ones amount to.
 ///
-/// Finds the smallest weight kept by its bits from the top, six at a time: a pass adds up the
-/// amounts of each of 64 buckets of the weights that share the bits found so far.
-fn keep_most_probable(weights: &mut [f32], amount: impl Fn(u32) -> u64, target: u64) {
-    const BITS: u32 = 6;
-    // What larger weights than those of the present prefix amount to.
-    let mut above = 0_u64;
-    let (mut prefix, mut shift) = (0_u32, 36_u32);
-    while shift > 0 {
-        shift -= BITS;
-        let mut buckets = [0_u64; 1 << BITS];
-        for weight in weights.iter().map(|weight| weight.to_bits()) {
-            // The prefix so far stands above the bits of this pass.
-            let same = u64::from(weight) >> (shift + BITS) == u64::from(prefix);
-            if same && weight > 0 {
-                let bucket = (weight >> shift) as usize % buckets.len();
-                if let Some(bucket) = buckets.get_mut(bucket) {
-                    *bucket += amount(weight);
-                }
-            }
-        }
-        // The bucket in which the target is reached.
-        let mut found = None;
-        for (bucket, &amount) in buckets.iter().enumerate().rev() {
-            if above + amount >= target {
-                found = Some(bucket as u32);
-                break;
-            }
-            above += amount;
-        }
-        let Some(bucket) = found else { return }; // all together do not reach it: all are kept
-        prefix = prefix << BITS | bucket;
+/// Adds up the amounts of weights between powers of two, finds between which two the target is
+/// reached, and cuts that interval in parts until few weights, or only equal ones, are left in it.
+fn keep_most_probable(weights: &mut [f32], amount: impl Fn(u32) -> u64, target: u64) -> u64 {
+    let mut buckets = [0_u64; 32];
+    for weight in weights.iter().map(|weight| weight.to_bits()).filter(|&weight| weight > 0) {
+        buckets[weight.ilog2() as usize % 32] += amount(weight);
     }
-    let threshold = prefix;
-    // Of weights equal to the threshold, as many as are needed.
-    for place in weights {
-        let weight = place.to_bits();
-        let keep = weight > threshold || weight == threshold && above < target;
-        if weight == threshold && keep {
-            above += amount(weight);
+    // What weights above the interval amount to.
+    let mut above = 0;
+    let Some(power) = reached(&buckets, &mut above, target) else { return above };
+    let (mut low, mut width) = (1_u32 << power, 1_u32 << power);
+    loop {
+        let mut few = [(0_u32, 0_usize); FEW];
+        let mut n = 0;
+        for (i, place) in weights.iter_mut().enumerate() {
+            let weight = place.to_bits();
+            if weight < low {
+                *place = 0.0;
+            } else if weight - low < width {
+                if let Some(place) = few.get_mut(n) {
+                    *place = (weight, i);
+                }
+                n += 1;
+            }
         }
-        if !keep {
+        if let Some(few) = few.get_mut(..n) {
+            return keep_of_few(weights, few, amount, target, above);
+        }
+        if width == 1 {
+            break;
+        }
+        // At most 32 parts.
+        let shift = width.ilog2().saturating_sub(5);
+        let mut buckets = [0_u64; 32];
+        for weight in weights.iter().map(|weight| weight.to_bits()) {
+            let distance = weight.wrapping_sub(low);
+            if distance < width {
+                buckets[(distance >> shift) as usize % 32] += amount(weight);
+            }
+        }
+        let Some(part) = reached(&buckets, &mut above, target) else { return above };
+        low += (part as u32) << shift;
+        width = 1 << shift;
+    }
+    // Many equal ones: as many as are needed.
+    for place in weights.iter_mut().filter(|place| place.to_bits() == low) {
+        if above < target {
+            above += amount(low);
+        } else {
             *place = 0.0;
         }
     }
+    above
+}
+
+/// The highest bucket with which the target is reached; those before it are added to `above`.
+fn reached(buckets: &[u64; 32], above: &mut u64, target: u64) -> Option<usize> {
+    for (i, &amount) in buckets.iter().enumerate().rev() {
+        if *above + amount >= target {
+            return Some(i);
+        }
+        *above += amount;
+    }
+    None
+}
+
+/// The end of [`keep_most_probable`]: the largest of these weights (with their places, in order) stay
+/// until the target is reached.
+fn keep_of_few(
+    weights: &mut [f32],
+    few: &mut [(u32, usize)],
+    amount: impl Fn(u32) -> u64,
+    target: u64,
+    mut above: u64,
+) -> u64 {
+    while above < target {
+        let mut largest = &mut (0, 0);
+        for candidate in &mut *few {
+            if candidate.0 > largest.0 {
+                largest = candidate;
+            }
+        }
+        if largest.0 == 0 {
+            break;
+        }
+        above += amount(largest.0);
+        largest.0 = 0; // kept
+    }
+    for &mut (weight, place) in few {
+        if let (Some(place), true) = (weights.get_mut(place), weight > 0) {
+            *place = 0.0;
+        }
+    }
+    above
 }
 
 /// PCG-XSH-RR 64/32 (O'Neill 2014), stream 54: 64 bits of state, the same numbers everywhere.
@@ -244,8 +318,11 @@ impl Pcg32 {
     /// Uniform below `n` (at least 1): the top half of the product of 64 random bits and `n`.
     fn below(&mut self, n: u64) -> u64 {
         let high = u64::from(self.next());
-        let bits = high << 32 | u64::from(self.next());
-        ((u128::from(bits) * u128::from(n)) >> 64) as u64
+        let low = u64::from(self.next());
+        let (n_high, n_low) = (n >> 32, n & 0xFFFF_FFFF);
+        let middle = high * n_low + ((low * n_low) >> 32);
+        let other = low * n_high + (middle & 0xFFFF_FFFF);
+        high * n_high + (middle >> 32) + (other >> 32)
     }
 }
 
@@ -341,6 +418,53 @@ mod tests {
     }
 
     #[test]
+    fn weights_are_the_exponentials_to_the_bit() {
+        let max = 3.25_f32;
+        for i in 0..200_000 {
+            let logit = max - i as f32 * 0.000_211;
+            for temperature in [0.05_f32, 0.8, 1.0, 2.0] {
+                let exact = crate::math::exp((logit - max) / temperature) * ONE as f32 + 0.5;
+                assert_eq!(
+                    weight(logit, max, temperature),
+                    (exact as u32).min(ONE),
+                    "{logit}, {temperature}"
+                );
+            }
+        }
+        for logit in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -f32::NAN, f32::MIN] {
+            assert_eq!(weight(logit, max, 1.0), 0, "{logit}");
+        }
+        assert_eq!(weight(max, max, f32::MIN_POSITIVE), ONE);
+    }
+
+    #[test]
+    fn shares_are_exact() {
+        let mut random = Pcg32::new(3);
+        for i in 0..20_000_u32 {
+            let part = match i % 4 {
+                0 => f32::from_bits(random.next() % 0x3F80_0000),
+                1 => i as f32 / 20_000.0,
+                2 => 1.0 - f32::EPSILON / 2.0,
+                _ => f32::from_bits(i),
+            };
+            let total = u64::from(random.next()) << (random.next() % 28) | 1;
+            let share = (f64::from(part) * 4_294_967_296.0) as u128;
+            let want = (u128::from(total) * share).div_ceil(1 << 32) as u64;
+            assert_eq!(share_of(total, part), want, "{part} of {total}");
+        }
+    }
+
+    #[test]
+    fn draws_are_the_top_half_of_the_product() {
+        let (mut random, mut same) = (Pcg32::new(11), Pcg32::new(11));
+        for i in 0..10_000_u32 {
+            let n = u64::from(i) << (i % 50) | 1;
+            let bits = u64::from(same.next()) << 32 | u64::from(same.next());
+            assert_eq!(random.below(n), ((u128::from(bits) * u128::from(n)) >> 64) as u64);
+        }
+    }
+
+    #[test]
     fn draws_follow_the_probabilities() {
         let logits = [0.4_f32, 0.3, 0.2, 0.1].map(f32::ln);
         let mut sampler = Sampler::new(options(1.0, 1.0), 7).unwrap();
@@ -358,8 +482,13 @@ mod tests {
         /// Against sorting, which is what top-k and top-p say in words.
         #[test]
         fn selection_equals_sorting(
-            weights in prop::collection::vec(prop_oneof![0_u32..40, 0..=ONE], 1..60),
-            k in 1_u64..70,
+            weights in prop_oneof![
+                prop::collection::vec(prop_oneof![0_u32..40, 0..=ONE], 1..60),
+                // More than few, all between the same powers of two, many of them equal.
+                prop::collection::vec(ONE / 2..ONE / 2 + 300, 30..400),
+                prop::collection::vec(prop_oneof![Just(77_u32), 70_u32..90, ONE / 2..ONE], 30..400),
+            ],
+            k in 1_u64..200,
             share in 0.0_f64..1.0,
         ) {
             let as_floats = || weights.iter().map(|&w| f32::from_bits(w)).collect::<Vec<f32>>();
@@ -380,7 +509,8 @@ mod tests {
             let total: u64 = weights.iter().map(|&w| u64::from(w)).sum();
             let target = ((total as f64 * share) as u64).max(1);
             let mut got = as_floats();
-            keep_most_probable(&mut got, u64::from, target);
+            let kept = keep_most_probable(&mut got, u64::from, target);
+            prop_assert_eq!(kept, sum(&got));
             prop_assert_eq!(got.iter().map(|w| w.to_bits()).collect::<Vec<_>>(), by_sorting(&u64::from, target));
         }
     }
