@@ -79,7 +79,7 @@ impl Config {
 
     /// Query heads that share one key head.
     pub const fn heads_per_kv(&self) -> usize {
-        self.n_heads as usize / self.n_kv_heads as usize
+        if self.n_kv_heads == 0 { 0 } else { self.n_heads as usize / self.n_kv_heads as usize }
     }
 
     /// Checks every range and divisibility that the rest of the crate relies on.

@@ -43,9 +43,9 @@ impl Pass<'_> {
         let dim = self.model.config().dim as usize;
         let State { residual, normed, quants, scales, sums, logits, .. } = state;
         let residual = part(residual, index * dim, dim);
-        let normed = &mut normed[..dim];
+        let normed = part_mut(normed, dim);
         self.norm(0, Role::FinalNorm, Role::FinalNormBias, residual, normed);
-        let logits = &mut logits[..self.model.config().vocab_size as usize];
+        let logits = part_mut(logits, self.model.config().vocab_size as usize);
         let head = self.model.tensor(0, Role::Head).or(self.model.tensor(0, Role::Embedding));
         let Some(head) = head else { return };
         let wanted = head.dtype().is_quantized();
@@ -59,7 +59,7 @@ impl Pass<'_> {
         let embedding = self.model.tensor(0, Role::Embedding);
         let positions = self.model.tensor(0, Role::PositionEmbedding);
         let tokens = state.tokens.get(self.position..).unwrap_or(&[]);
-        let rows = state.residual.chunks_exact_mut(dim).zip(state.normed.chunks_exact_mut(dim));
+        let rows = state.residual.chunks_exact_mut(dim.max(1)).zip(state.normed.chunks_exact_mut(dim.max(1)));
         for (i, ((x, scratch), &token)) in rows.zip(tokens).take(self.n).enumerate() {
             if let Some(embedding) = &embedding {
                 embedding.row(token as usize, x);
@@ -74,10 +74,10 @@ impl Pass<'_> {
     /// Cosines, then sines, of the block's positions: the same for all heads and layers.
     fn rotary(&self, state: &mut State<'_>) {
         let Some(frequencies) = self.model.vector(0, Role::RopeFrequencies) else { return };
-        let rows = state.rotary.chunks_exact_mut(2 * frequencies.len());
+        let rows = state.rotary.chunks_exact_mut((2 * frequencies.len()).max(1));
         for (i, row) in rows.take(self.n).enumerate() {
             let position = (self.position + i) as f32;
-            let (cos, sin) = row.split_at_mut(frequencies.len());
+            let (cos, sin) = split_mut(row, frequencies.len());
             for ((cos, sin), frequency) in cos.iter_mut().zip(sin).zip(frequencies) {
                 let angle = position * frequency;
                 *cos = libm::cosf(angle);
@@ -92,10 +92,10 @@ impl Pass<'_> {
         let (dim, q_dim, kv_dim) = (config.dim as usize, config.q_dim(), config.kv_dim());
         let n = self.n;
         let State { residual, normed, hidden, quants, scales, sums, .. } = state;
-        let (q, rest) = hidden.split_at_mut(n * q_dim);
-        let (k, rest) = rest.split_at_mut(n * kv_dim);
-        let (v, rest) = rest.split_at_mut(n * kv_dim);
-        let (attended, _) = rest.split_at_mut(n * q_dim);
+        let (q, rest) = split_mut(hidden, n * q_dim);
+        let (k, rest) = split_mut(rest, n * kv_dim);
+        let (v, rest) = split_mut(rest, n * kv_dim);
+        let (attended, _) = split_mut(rest, n * q_dim);
         let matrices = [Role::Q, Role::K, Role::V].map(|role| self.model.tensor(layer, role));
         let biases = [Role::QBias, Role::KBias, Role::VBias].map(|role| self.model.vector(layer, role));
         let norm = |i: usize, row: &mut [f32]| {
@@ -132,7 +132,8 @@ impl Pass<'_> {
         let n_kv_heads = config.n_kv_heads as usize;
         // Both products of every query with every position.
         let work = 2 * n * (self.position + n) * q_dim;
-        let jobs = self.jobs(work).min(n_kv_heads).min(self.layout.scores / self.layout.positions).max(1);
+        let jobs =
+            self.jobs(work).min(n_kv_heads).min(self.layout.scores / self.layout.positions.max(1)).max(1);
         self.workers.run(jobs, &|job| {
             let positions = self.layout.positions;
             let padded = (config.head_dim as usize).next_multiple_of(4);
@@ -153,7 +154,7 @@ impl Pass<'_> {
         let bias = self.model.vector(layer, Role::OBias);
         let input =
             self.input(n, attended, q_dim, any_quantized(&[output]), (quants, scales, sums), &|_, _| {});
-        self.product([(output, bias, &mut normed[..n * dim])], &input);
+        self.product([(output, bias, part_mut(normed, n * dim))], &input);
         self.add_block(normed, residual);
     }
 
@@ -162,8 +163,8 @@ impl Pass<'_> {
         let config = self.model.config();
         let (n, dim, ffn_dim) = (self.n, config.dim as usize, config.ffn_dim as usize);
         let State { residual, normed, hidden, quants, scales, sums, .. } = state;
-        let (up, rest) = hidden.split_at_mut(n * ffn_dim);
-        let (gate, _) = rest.split_at_mut(n * ffn_dim);
+        let (up, rest) = split_mut(hidden, n * ffn_dim);
+        let (gate, _) = split_mut(rest, n * ffn_dim);
         let matrices = [Role::Up, Role::Gate].map(|role| self.model.tensor(layer, role));
         let biases = [Role::UpBias, Role::GateBias].map(|role| self.model.vector(layer, role));
         let norm = |i: usize, row: &mut [f32]| {
@@ -191,7 +192,7 @@ impl Pass<'_> {
                 self.input(n, gate, ffn_dim, wanted, (quants, scales, sums), &gated)
             }
         };
-        self.product([(down, bias, &mut normed[..n * dim])], &input);
+        self.product([(down, bias, part_mut(normed, n * dim))], &input);
         self.add_block(normed, residual);
     }
 
@@ -304,6 +305,17 @@ fn part(slice: &[f32], begin: usize, len: usize) -> &[f32] {
     slice.get(begin..).and_then(|rest| rest.get(..len)).unwrap_or(&[])
 }
 
+/// `slice[..len]`, or what there is of it.
+fn part_mut<T>(slice: &mut [T], len: usize) -> &mut [T] {
+    let len = len.min(slice.len());
+    &mut slice[..len]
+}
+
+/// `slice[..at]` and the rest; an end that is not there is empty.
+fn split_mut<T>(slice: &mut [T], at: usize) -> (&mut [T], &mut [T]) {
+    slice.split_at_mut(at.min(slice.len()))
+}
+
 fn any_quantized(matrices: &[Option<Matrix<'_>>]) -> bool {
     matrices.iter().flatten().any(|matrix| matrix.dtype().is_quantized())
 }
@@ -392,8 +404,10 @@ impl Heads<'_, '_> {
                 attention::store_value(v, value_scale, position, values_q8);
             } else {
                 for (cache, new) in [(&mut *keys_f32, &*k), (&mut *values_f32, v)] {
-                    if let Some(place) = cache.chunks_exact_mut(head_dim).nth(position) {
-                        place.copy_from_slice(new);
+                    if let Some(place) = cache.chunks_exact_mut(head_dim.max(1)).nth(position) {
+                        for (place, x) in place.iter_mut().zip(new) {
+                            *place = *x;
+                        }
                     }
                 }
             }

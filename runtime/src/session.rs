@@ -130,7 +130,12 @@ impl<'m> Session<'m> {
         if recent == 0 || from == keep {
             return 0;
         }
-        self.state.tokens.copy_within(from..self.position, keep);
+        for i in 0..recent {
+            let token = self.state.tokens.get(from + i).copied().unwrap_or(0);
+            if let Some(place) = self.state.tokens.get_mut(keep + i) {
+                *place = token;
+            }
+        }
         self.position = keep;
         self.take_in(recent);
         from - keep

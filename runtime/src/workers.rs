@@ -35,7 +35,7 @@ impl Workers for Serial {
 /// The part of `0..total` that job `index` of `n_jobs` does, in whole units of `unit`.
 #[inline]
 pub(crate) fn share(total: usize, unit: usize, index: usize, n_jobs: usize) -> Range<usize> {
-    let units = total.div_ceil(unit);
+    let (units, n_jobs) = (total.div_ceil(unit.max(1)), n_jobs.max(1));
     let begin = units * index / n_jobs * unit;
     let end = units * (index + 1) / n_jobs * unit;
     begin.min(total)..end.min(total)

@@ -72,10 +72,25 @@ pub fn build_with(
     name: &str,
     settings: &[(&str, &str)],
 ) -> Result<PathBuf, String> {
+    build_program(board, model, name, settings, &["--bin", "smidgen-cortex-m"])
+}
+
+/// Builds the program that links only if nothing of the runtime can panic.
+pub fn build_bare(board: Board, model: &Path, name: &str) -> Result<PathBuf, String> {
+    build_program(board, model, name, &[], &["--bin", "bare", "--features", "bare"])
+}
+
+fn build_program(
+    board: Board,
+    model: &Path,
+    name: &str,
+    settings: &[(&str, &str)],
+    program: &[&str],
+) -> Result<PathBuf, String> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cortex-m");
     let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cortex-m");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--quiet", "--target", board.target]);
+    cargo.args(["build", "--release", "--quiet", "--target", board.target]).args(program);
     cargo.current_dir(package).env("CARGO_TARGET_DIR", &target_dir).env("SMIDGEN_MODEL", model);
     for setting in ["CONTEXT", "PROMPT", "TOKENS", "TEMPERATURE", "TOP_P", "SEED"] {
         cargo.env_remove(format!("SMIDGEN_{setting}"));
@@ -85,10 +100,25 @@ pub fn build_with(
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
-    let built = target_dir.join(board.target).join("release/smidgen-cortex-m");
+    let built = target_dir.join(board.target).join("release").join(program[1]);
     let kept = target_dir.join(name);
     std::fs::copy(&built, &kept).expect("the firmware was built and can be copied");
     Ok(kept)
+}
+
+/// The names in an ELF file's symbol table (32 bits, little-endian).
+pub fn symbols(firmware: &Path) -> Vec<String> {
+    let elf = std::fs::read(firmware).expect("the firmware can be read");
+    let half = |at: usize| usize::from(u16::from_le_bytes([elf[at], elf[at + 1]]));
+    let word = |at: usize| u32::from_le_bytes(elf[at..at + 4].try_into().expect("four bytes")) as usize;
+    assert_eq!(&elf[..6], b"\x7fELF\x01\x01", "{}: not such a file", firmware.display());
+    let section = |index: usize| word(0x20) + index * half(0x2e);
+    let (offset, size, link) = (16, 20, 24);
+    let table = (0..half(0x30)).map(section).find(|&at| word(at + 4) == 2).expect("it has symbols");
+    let strings = word(section(word(table + link)) + offset);
+    let entries = (word(table + offset)..word(table + offset) + word(table + size)).step_by(16);
+    let name = |at: usize| elf[strings + word(at)..].split(|&byte| byte == 0).next().expect("a name");
+    entries.map(|at| String::from_utf8_lossy(name(at)).into_owned()).collect()
 }
 
 /// Runs firmware with a semihosting command line.

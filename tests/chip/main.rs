@@ -160,6 +160,37 @@ fn a_trained_model_tells_the_same_story_on_the_workstation_and_on_the_chip() {
     }
 }
 
+/// Loading, encoding, taking in, stepping and sampling: in a program whose panic handler calls what is
+/// nowhere, so that it links only if the compiler has proved that nothing calls the handler.
+#[test]
+fn nothing_can_panic_and_nothing_allocates() {
+    let kinds = [("q8", DType::Q8, KvType::Q8), ("f32", DType::F32, KvType::F32)];
+    for board in [M4F, M3, M0] {
+        if !board::available(board) {
+            continue;
+        }
+        for (kind, dtype, kv_type) in kinds {
+            let model = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bare-{kind}.smidgen"));
+            let file = models::file(models::LLAMA, dtype, kv_type);
+            let name = format!("bare-{kind}-{}", board.target);
+            let firmware = {
+                let _building = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                std::fs::write(&model, file).expect("the temporary directory can be written");
+                board::build_bare(board, &model, &name).unwrap_or_else(|errors| panic!("{name}:\n{errors}"))
+            };
+            let symbols = board::symbols(&firmware);
+            assert!(symbols.iter().any(|name| name.contains("smidgen_runtime")), "{name}: stripped");
+            for wrong in ["panicking", "rust_begin_unwind", "rust_alloc", "rg_alloc", "malloc"] {
+                let found: Vec<&String> = symbols.iter().filter(|name| name.contains(wrong)).collect();
+                assert!(found.is_empty(), "{name}: {found:?}");
+            }
+            let outcome = board::run(board, &firmware, "");
+            assert!(outcome.status.success(), "{name} failed");
+            assert!(outcome.stdout.starts_with(b"Once upon a time"), "{name}: {:?}", outcome.stdout);
+        }
+    }
+}
+
 #[test]
 fn the_clock_counts_instructions() {
     if !board::available(M4F) {

@@ -194,13 +194,13 @@ pub fn attend_f32(
     out: &mut [f32],
 ) {
     let scale = 1.0 / libm::sqrtf(query.len() as f32);
-    let scores = &mut scores[..len];
-    for (score, key) in scores.iter_mut().zip(keys.chunks_exact(query.len())) {
+    let Some(scores) = scores.get_mut(..len) else { return };
+    for (score, key) in scores.iter_mut().zip(keys.chunks_exact(query.len().max(1))) {
         *score = dot(query, key) * scale;
     }
     let sum = exponentials(scores);
     out.fill(0.0);
-    for (p, value) in scores.iter().zip(values.chunks_exact(query.len())) {
+    for (p, value) in scores.iter().zip(values.chunks_exact(query.len().max(1))) {
         for (out, v) in out.iter_mut().zip(value) {
             *out += p * v;
         }

@@ -22,6 +22,7 @@ pub struct Level(Kind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
+    #[cfg(smidgen_scalar)]
     Scalar,
     #[cfg(feature = "wide")]
     Wide,
@@ -39,6 +40,7 @@ pub(super) enum Kind {
 
 /// Every level of this architecture, the definition first, the fastest last.
 const ALL: &[Level] = &[
+    #[cfg(smidgen_scalar)]
     Level(Kind::Scalar),
     #[cfg(feature = "wide")]
     Level(Kind::Wide),
@@ -55,13 +57,19 @@ const ALL: &[Level] = &[
 ];
 
 impl Level {
-    /// Plain code: the definition of the arithmetic.
+    /// Plain code: the definition of the arithmetic. On a Cortex-M with DSP instructions only feature
+    /// `scalar` compiles it.
+    #[cfg(smidgen_scalar)]
     pub const SCALAR: Self = Self(Kind::Scalar);
 
     /// The fastest level of the CPU that this runs on. Without an operating system's help
     /// (feature `std`) it is the one that the program was compiled for.
     pub fn detect() -> Self {
-        Self::available().last().unwrap_or(Self::SCALAR)
+        #[cfg(smidgen_scalar)]
+        let level = Self::available().last().unwrap_or(Self::SCALAR);
+        #[cfg(not(smidgen_scalar))]
+        let level = Self(Kind::CortexM);
+        level
     }
 
     /// Every level that this CPU has, the definition first, the fastest last.
@@ -82,6 +90,7 @@ impl Level {
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
         match self.0 {
+            #[cfg(smidgen_scalar)]
             Kind::Scalar => "scalar",
             #[cfg(feature = "wide")]
             Kind::Wide => "wide",
@@ -104,6 +113,7 @@ impl Level {
 
     fn is_available(self) -> bool {
         match self.0 {
+            #[cfg(smidgen_scalar)]
             Kind::Scalar => true,
             #[cfg(feature = "wide")]
             Kind::Wide => true,

@@ -163,14 +163,19 @@ pub(crate) unsafe fn matmul(
                 match &matrix.weights {
                     Weights::F32(all) => matvec_f32(level, all, input.vector(i), rows.start, out),
                     Weights::F16(all) => matvec_f16(level, all, input.vector(i), rows.start, out),
+                    #[cfg(smidgen_scalar)]
                     Weights::Q8(planes) => {
                         let x = input.quantized(i, planes.padded_cols);
                         scalar::matvec_q8(planes, &x, rows.start, out);
                     }
+                    #[cfg(smidgen_scalar)]
                     Weights::Q4(planes) => {
                         let x = input.quantized(i, planes.padded_cols);
                         scalar::matvec_q4(planes, &x, rows.start, out);
                     }
+                    // Those were the level's own, above.
+                    #[cfg(not(smidgen_scalar))]
+                    Weights::Q8(_) | Weights::Q4(_) => {}
                 }
             }
         }
@@ -199,6 +204,7 @@ macro_rules! for_every_level {
                     Kind::CortexM => $definition($($arg),*),
                     #[cfg(feature = "wide")]
                     Kind::Wide => $definition($($arg),*),
+                    #[cfg(smidgen_scalar)]
                     Kind::Scalar => $definition($($arg),*),
                 }
             }
@@ -275,6 +281,7 @@ pub(crate) fn attend_q8(
         Kind::CortexM => attention::attend_q8::<cortex_m::Dsp>(query, cache, len, scratch, out),
         #[cfg(feature = "wide")]
         Kind::Wide => attention::attend_q8::<wide::Wide>(query, cache, len, scratch, out),
+        #[cfg(smidgen_scalar)]
         Kind::Scalar => attention::attend_q8::<scalar::Scalar>(query, cache, len, scratch, out),
     }
 }

@@ -40,7 +40,7 @@ pub fn matvec_f16(weights: &[u16], x: &[f32], first_row: usize, out: &mut [f32])
 
 /// One word of a Q8 plane: four columns of one row.
 #[inline(always)]
-fn dot_chunk_q8(weights: &[u8], x: &[i8]) -> i32 {
+fn dot_chunk_q8(weights: &[u8; 4], x: &[i8; 4]) -> i32 {
     let mut sum = 0;
     for (w, x) in weights.iter().zip(x) {
         sum += i32::from(*w as i8) * i32::from(*x);
@@ -50,8 +50,8 @@ fn dot_chunk_q8(weights: &[u8], x: &[i8]) -> i32 {
 
 /// One word of a Q4 plane: eight columns of one row, four in the low nibbles, four in the high.
 #[inline(always)]
-fn dot_chunk_q4(weights: &[u8], x: &[i8]) -> i32 {
-    let (low, high) = x.split_at(x.len().min(4));
+fn dot_chunk_q4(weights: &[u8; 4], x: &[i8; 8]) -> i32 {
+    let (low, high) = x.split_at(4);
     let mut sum = 0;
     for ((w, low), high) in weights.iter().zip(low).zip(high) {
         sum += (i32::from(w & 15) - 8) * i32::from(*low) + (i32::from(w >> 4) - 8) * i32::from(*high);
@@ -68,7 +68,7 @@ fn matvec_quantized<const COLS: usize>(
     x: &Quantized<'_>,
     first_row: usize,
     out: &mut [f32],
-    dot_chunk: impl Fn(&[u8], &[i8]) -> i32,
+    dot_chunk: impl Fn(&[u8; 4], &[i8; COLS]) -> i32,
 ) {
     let (groups, blocks) = (planes.groups(), planes.blocks());
     // A group of four rows takes this many bytes: COLS columns of a row are one 4-byte word.
@@ -78,17 +78,15 @@ fn matvec_quantized<const COLS: usize>(
         let quants = planes.quants.get(quad * groups * group_bytes..).unwrap_or(&[]);
         let multipliers = planes.multipliers.get(quad * groups * QUAD..).unwrap_or(&[]);
         let scales = planes.scales.get(quad * blocks * QUAD..).unwrap_or(&[]);
+        let mut chunks = quants.as_chunks::<{ 4 * QUAD }>().0.iter();
+        let mut multipliers = multipliers.as_chunks::<QUAD>().0.iter();
         let mut sums = [0.0_f32; QUAD];
-        let per_block = BLOCK / GROUP;
-        let of_block = x.quants.chunks(BLOCK).zip(x.scales).zip(scales.chunks_exact(QUAD));
-        let weights = quants.chunks(per_block * group_bytes).zip(multipliers.chunks(per_block * QUAD));
-        for (((x, x_scale), scales), (quants, multipliers)) in of_block.zip(weights) {
+        for ((x, x_scale), scales) in x.quants.chunks(BLOCK).zip(x.scales).zip(scales.as_chunks::<QUAD>().0) {
             let mut exact = [0_i32; QUAD];
-            let groups = quants.chunks_exact(group_bytes).zip(multipliers.chunks_exact(QUAD));
-            for ((quants, multipliers), x) in groups.zip(x.chunks_exact(GROUP)) {
+            for (x, multipliers) in x.as_chunks::<GROUP>().0.iter().zip(&mut multipliers) {
                 let mut dots = [0_i32; QUAD];
-                for (words, x) in quants.chunks_exact(4 * QUAD).zip(x.chunks_exact(COLS)) {
-                    for (dot, word) in dots.iter_mut().zip(words.chunks_exact(4)) {
+                for (x, words) in x.as_chunks::<COLS>().0.iter().zip(&mut chunks) {
+                    for (dot, word) in dots.iter_mut().zip(words.as_chunks::<4>().0) {
                         *dot += dot_chunk(word, x);
                     }
                 }
@@ -123,11 +121,12 @@ pub struct Scalar;
 impl Products for Scalar {
     #[inline(always)]
     fn key_dots(keys: &[i8], query: &[i8], out: &mut [f32]) {
-        let quads = out.chunks_mut(QUAD).zip(keys.chunks_exact(QUAD * query.len()));
+        let quads = out.chunks_mut(QUAD).zip(keys.chunks_exact((QUAD * query.len()).max(1)));
         for (out, keys) in quads {
             let mut dots = [0_i32; QUAD];
-            for (keys, query) in keys.chunks_exact(4 * QUAD).zip(query.chunks_exact(4)) {
-                for (dot, keys) in dots.iter_mut().zip(keys.chunks_exact(4)) {
+            let chunks = keys.as_chunks::<{ 4 * QUAD }>().0.iter().zip(query.as_chunks::<4>().0);
+            for (keys, query) in chunks {
+                for (dot, keys) in dots.iter_mut().zip(keys.as_chunks::<4>().0) {
                     for (k, q) in keys.iter().zip(query) {
                         *dot += i32::from(*k) * i32::from(*q);
                     }
@@ -142,9 +141,9 @@ impl Products for Scalar {
     #[inline(always)]
     fn mix(values: &[i8], weights: &[i16], out: &mut [f32]) {
         out.fill(0.0);
-        let quads = values.chunks_exact(QUAD * out.len()).zip(weights.chunks_exact(QUAD));
+        let quads = values.chunks_exact((QUAD * out.len()).max(1)).zip(weights.as_chunks::<QUAD>().0);
         for (values, weights) in quads {
-            for (out, values) in out.iter_mut().zip(values.chunks_exact(QUAD)) {
+            for (out, values) in out.iter_mut().zip(values.as_chunks::<QUAD>().0) {
                 let mut sum = out.to_bits() as i32;
                 for (v, w) in values.iter().zip(weights) {
                     sum = sum.wrapping_add(i32::from(*v) * i32::from(*w));

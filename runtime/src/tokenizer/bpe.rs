@@ -52,8 +52,9 @@ impl<'s> Symbols<'s> {
     pub(super) fn new(scratch: &'s mut [u32]) -> Self {
         let room = (scratch.len() / 3).min((UNKNOWN - 1) as usize);
         let (cells, rest) = scratch.split_at_mut(room);
-        let (keys, rest) = rest.split_at_mut(room);
-        let (tree, _) = rest.split_at_mut(room);
+        // A third of the length each: they are there, but the compiler does not divide that far.
+        let (keys, rest) = rest.split_at_mut(room.min(rest.len()));
+        let (tree, _) = rest.split_at_mut(room.min(rest.len()));
         Self { cells, keys, tree, len: 0 }
     }
 

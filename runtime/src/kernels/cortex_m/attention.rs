@@ -96,8 +96,9 @@ impl Products for Dsp {
         }
         for (i, out) in rest.iter_mut().enumerate() {
             let mut sum = 0_i32;
-            for (values, weights) in values.chunks_exact((QUAD * head_dim).max(1)).zip(quads) {
-                let values = values.as_chunks::<QUAD>().0.get(4 * n_whole + i).unwrap_or(&[0; QUAD]);
+            for (quad, weights) in quads.iter().enumerate().take(n_quads) {
+                let at = quad * head_dim + 4 * n_whole + i;
+                let values = values.as_chunks::<QUAD>().0.get(at).unwrap_or(&[0; QUAD]);
                 let values = values.map(i32::from);
                 let [w0, w2, w1, w3] = weights.map(i32::from);
                 sum = sum.wrapping_add(w0 * values[0] + w1 * values[1]);
