@@ -5,11 +5,17 @@ use std::{env, fs};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=memory.x");
+    println!("cargo:rustc-check-cfg=cfg(armv8m)");
     println!("cargo:rerun-if-env-changed=SMIDGEN_MODEL");
 
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    fs::write(out.join("memory.x"), include_bytes!("memory.x")).expect("OUT_DIR can be written");
+    let armv8m = env::var("TARGET").is_ok_and(|target| target.starts_with("thumbv8m.main"));
+    let script = if armv8m { "an505.x" } else { "mps2.x" };
+    if armv8m {
+        println!("cargo:rustc-cfg=armv8m");
+    }
+    println!("cargo:rerun-if-changed={script}");
+    fs::copy(script, out.join("memory.x")).expect("OUT_DIR can be written");
     println!("cargo:rustc-link-search={}", out.display());
     // Without --nmagic the linker pads sections to pages.
     for argument in ["--nmagic", "-Tlink.x"] {

@@ -15,6 +15,10 @@ pub struct Board {
 
 /// Cortex-M4F: DSP instructions and an FPU.
 pub const M4F: Board = Board { target: "thumbv7em-none-eabihf", machine: "mps2-an386" };
+/// Cortex-M7: the same code, another core.
+pub const M7: Board = Board { target: "thumbv7em-none-eabihf", machine: "mps2-an500" };
+/// Cortex-M33: Armv8-M, DSP instructions and an FPU.
+pub const M33: Board = Board { target: "thumbv8m.main-none-eabihf", machine: "mps2-an505" };
 /// Cortex-M3: integers only, floats in software.
 pub const M3: Board = Board { target: "thumbv7m-none-eabi", machine: "mps2-an385" };
 /// The instructions of a Cortex-M0, on a Cortex-M3, which has them all.

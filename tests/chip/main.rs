@@ -8,7 +8,7 @@ mod workstation;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use board::{Board, M0, M3, M4F};
+use board::{Board, M0, M3, M4F, M7, M33};
 use smidgen_runtime::config::Config;
 use smidgen_runtime::format::{DType, KvType};
 use smidgen_runtime::{Model, Sampler, SamplerOptions, Session, SessionOptions, memory_needed};
@@ -125,6 +125,21 @@ fn llama_q8_in_the_instructions_of_a_cortex_m0() {
 }
 
 #[test]
+fn llama_q8_on_a_cortex_m33() {
+    random_model(M33, "llama-q8", models::LLAMA, DType::Q8, KvType::Q8);
+}
+
+#[test]
+fn gpt2_q4_on_a_cortex_m33() {
+    random_model(M33, "gpt2-q4", models::GPT2, DType::Q4, KvType::Q8);
+}
+
+#[test]
+fn llama_q8_on_a_cortex_m7() {
+    random_model(M7, "llama-q8-m7", models::LLAMA, DType::Q8, KvType::Q8);
+}
+
+#[test]
 fn llama_f32_on_a_cortex_m4f() {
     random_model(M4F, "llama-f32", models::LLAMA, DType::F32, KvType::F32);
 }
@@ -165,7 +180,7 @@ fn a_trained_model_tells_the_same_story_on_the_workstation_and_on_the_chip() {
 #[test]
 fn nothing_can_panic_and_nothing_allocates() {
     let kinds = [("q8", DType::Q8, KvType::Q8), ("f32", DType::F32, KvType::F32)];
-    for board in [M4F, M3, M0] {
+    for board in [M4F, M33, M3, M0] {
         if !board::available(board) {
             continue;
         }
@@ -193,27 +208,35 @@ fn nothing_can_panic_and_nothing_allocates() {
 
 #[test]
 fn the_clock_counts_instructions() {
-    if !board::available(M4F) {
-        return;
+    for (board, tick) in [(M4F, 40), (M33, 50)] {
+        if !board::available(board) {
+            continue;
+        }
+        let file = models::file(models::LLAMA, DType::Q8, KvType::Q8);
+        let outcome = board::run(board, &firmware(board, &file, "timer"), "mode=timer");
+        assert!(outcome.status.success(), "{}", outcome.stderr);
+        let text = String::from_utf8(outcome.stdout).expect("text");
+        let counted: u64 =
+            text.trim().strip_prefix("instructions ").and_then(|n| n.parse().ok()).expect(&text);
+        // 2,000,000 in the loop; reading the clock takes a few more.
+        assert!((2_000_000..=2_000_000 + 2 * tick).contains(&counted), "{board:?}: {counted}");
     }
-    let file = models::file(models::LLAMA, DType::Q8, KvType::Q8);
-    let outcome = board::run(M4F, &firmware(M4F, &file, "timer"), "mode=timer");
-    assert!(outcome.status.success(), "{}", outcome.stderr);
-    let text = String::from_utf8(outcome.stdout).expect("text");
-    let counted: u64 = text.trim().strip_prefix("instructions ").and_then(|n| n.parse().ok()).expect(&text);
-    // 2,000,000 in the loop; the clock's resolution is 40, and reading it takes a few.
-    assert!((2_000_000..=2_000_080).contains(&counted), "{counted}");
 }
 
 #[test]
 fn a_panic_a_fault_and_a_stack_overflow_fail_the_program() {
-    if !board::available(M4F) {
-        return;
+    for board in [M4F, M33] {
+        if board::available(board) {
+            what_must_not_happen_fails(board);
+        }
     }
+}
+
+fn what_must_not_happen_fails(board: Board) {
     let file = models::file(models::LLAMA, DType::Q8, KvType::Q8);
-    let firmware = firmware(M4F, &file, "faults");
+    let firmware = firmware(board, &file, "faults");
     for (mode, words) in [("panic", "asked to"), ("fault", "hard fault at 0x"), ("overflow", "")] {
-        let outcome = board::run(M4F, &firmware, &format!("mode={mode}"));
+        let outcome = board::run(board, &firmware, &format!("mode={mode}"));
         assert!(!outcome.status.success(), "{mode} ended in success: {}", outcome.stderr);
         assert!(outcome.stderr.contains(words), "{mode}: {}", outcome.stderr);
     }
@@ -223,7 +246,7 @@ fn a_panic_a_fault_and_a_stack_overflow_fail_the_program() {
         ("temperature=9", "temperature is out of range"),
         ("dump=/nowhere/at/all", "could not create"),
     ] {
-        let outcome = board::run(M4F, &firmware, arguments);
+        let outcome = board::run(board, &firmware, arguments);
         assert!(!outcome.status.success(), "{arguments} ended in success");
         assert!(outcome.stderr.contains(words), "{arguments}: {}", outcome.stderr);
     }

@@ -3,20 +3,19 @@
 
 use core::ptr::{read_volatile, write_volatile};
 
-use cortex_m::peripheral::MPU;
-
-const TIMER: usize = 0x4000_0000;
+/// Timer 0, in the secure alias of a Cortex-M33's peripherals.
+const TIMER: usize = if cfg!(armv8m) { 0x5000_0000 } else { 0x4000_0000 };
 const CTRL: *mut u32 = TIMER as *mut u32;
 const VALUE: *mut u32 = (TIMER + 4) as *mut u32;
 const RELOAD: *mut u32 = (TIMER + 8) as *mut u32;
 
-/// The timer runs at 25 MHz. In QEMU with `-icount shift=0` an instruction takes one virtual
-/// nanosecond, so that a tick is 40 instructions (`mode=timer` checks it).
-const INSTRUCTIONS_PER_TICK: u64 = 40;
+/// The timer runs at 25 MHz (20 on AN505). In QEMU with `-icount shift=0` an instruction takes one
+/// virtual nanosecond, so that a tick is 40 (or 50) instructions (`mode=timer` checks it).
+const INSTRUCTIONS_PER_TICK: u64 = if cfg!(armv8m) { 50 } else { 40 };
 
-/// Counts the instructions since it was started, in steps of 40, up to 171 · 10⁹.
+/// Counts the instructions since it was started, in steps of a tick, up to 171 · 10⁹.
 ///
-/// On a real board it counts time: 40 ns a tick.
+/// On a real board it counts time.
 #[derive(Clone, Copy)]
 pub struct Stopwatch {
     begin: u32,
@@ -49,7 +48,9 @@ impl Stopwatch {
 /// its overflow is a fault even where the bus would swallow what is written there.
 ///
 /// A core without such a unit (some Cortex-M0) ignores this.
+#[cfg(not(armv8m))]
 pub fn guard_stack() {
+    use cortex_m::peripheral::MPU;
     const BEGIN: u32 = 0x1000_0000;
     const SIZE: u32 = 27 << 1; // 2^(27 + 1) bytes
     const NO_ACCESS: u32 = 1 << 28; // no permissions (bits 24 to 26 zero), no execution
@@ -66,4 +67,14 @@ pub fn guard_stack() {
     }
     cortex_m::asm::dsb();
     cortex_m::asm::isb();
+}
+
+/// Has the core fault before its stack grows beyond its end.
+#[cfg(armv8m)]
+pub fn guard_stack() {
+    unsafe extern "C" {
+        static _stack_end: u32;
+    }
+    // SAFETY: the stack is in use above this, and nothing else than faulting changes.
+    unsafe { cortex_m::register::msplim::write(&raw const _stack_end as u32) };
 }
