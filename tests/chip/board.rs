@@ -45,15 +45,19 @@ impl Outcome {
 /// False, with a word about it, where the emulator or the target is missing: unless
 /// `SMIDGEN_REQUIRE_QEMU` says that this must not be.
 pub fn available(board: Board) -> bool {
-    let emulator = Command::new("qemu-system-arm").arg("--version").output();
-    let missing = match emulator {
+    installed("qemu-system-arm", board.target)
+}
+
+/// The same for any program that runs a target's code.
+pub fn installed(runner: &str, target: &str) -> bool {
+    let missing = match Command::new(runner).arg("--version").output() {
         Ok(output) if output.status.success() => {
             let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().expect("rustc runs");
             let sysroot = String::from_utf8(sysroot.stdout).expect("a path in UTF-8");
-            let library = Path::new(sysroot.trim()).join("lib/rustlib").join(board.target);
-            if library.is_dir() { None } else { Some(format!("the target {}", board.target)) }
+            let library = Path::new(sysroot.trim()).join("lib/rustlib").join(target);
+            if library.is_dir() { None } else { Some(format!("the target {target}")) }
         }
-        _ => Some("qemu-system-arm".into()),
+        _ => Some(runner.into()),
     };
     let Some(missing) = missing else { return true };
     assert!(

@@ -2,16 +2,20 @@
 //! machine and on a Cortex-M, with an FPU and without. QEMU stands in for the chips.
 
 mod board;
+mod machine;
 mod models;
+#[path = "../../runtime/examples/tell.rs"]
+mod tell;
 mod workstation;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use board::{Board, M0, M3, M4F, M7, M33};
+use machine::{AARCH64, ARMV7, Machine, WASM};
 use smidgen_runtime::config::Config;
 use smidgen_runtime::format::{DType, KvType};
-use smidgen_runtime::{Model, Sampler, SamplerOptions, Session, SessionOptions, memory_needed};
+use tell::Story;
 
 /// Firmware is built in one place: one build at a time.
 static BUILDING: Mutex<()> = Mutex::new(());
@@ -20,36 +24,9 @@ const PROMPT: &str = "Über there, the cat";
 const TOKENS: usize = 20;
 const SEED: u64 = 7;
 
-/// What a run says: its text, and the logits of every choice as bits, `[choices, vocab_size]`.
-struct Story {
-    text: Vec<u8>,
-    logits: Vec<u32>,
-}
-
 /// Tells the story on this machine: through the same runtime, and nothing of the firmware.
 fn tell_here(file: &[u8]) -> Story {
-    let mut aligned = vec![0; file.len() + 64];
-    let begin = aligned.as_ptr().align_offset(64);
-    let place = &mut aligned[begin..begin + file.len()];
-    place.copy_from_slice(file);
-    let model = Model::load(place).expect("the file is valid");
-
-    let options = SessionOptions::new(model.config().context_len as usize);
-    let mut memory = vec![0; memory_needed(file, options) + 63];
-    let mut session = Session::new(&model, memory.as_mut_slice(), options).expect("the memory is enough");
-    let mut sampler = Sampler::new(SamplerOptions::default(), SEED).expect("the options are in range");
-    session.prompt(PROMPT).expect("the prompt fits");
-    let mut logits: Vec<u32> = Vec::new();
-    let mut text = PROMPT.to_owned();
-    let mut generate = session.generate(&mut sampler);
-    for _ in 0..TOKENS {
-        logits.extend(generate.session().logits().iter().map(|logit| logit.to_bits()));
-        let Some(generated) = generate.next() else { break };
-        text += &generated.to_string();
-    }
-    text += &generate.flush().to_string();
-    text.push('\n');
-    Story { text: text.into_bytes(), logits }
+    tell::tell(file, PROMPT, TOKENS, SEED)
 }
 
 /// Puts a model into firmware; gives the firmware's path.
@@ -92,14 +69,18 @@ fn same_here_and_there(board: Board, name: &str, file: &[u8], vocab_size: usize)
     if !board::available(board) {
         return;
     }
+    let there = tell_there(board, file, name);
+    same_as_here(&format!("{name} on {}", board.target), file, &there, vocab_size);
+}
+
+fn same_as_here(name: &str, file: &[u8], there: &Story, vocab_size: usize) {
     let here = tell_here(file);
     assert_eq!(here.logits.len(), TOKENS * vocab_size);
-    let there = tell_there(board, file, name);
     assert_eq!(there.logits.len(), here.logits.len());
     let differing = here.logits.iter().zip(&there.logits).enumerate().find(|(_, (a, b))| a != b);
     if let Some((at, (a, b))) = differing {
         let (step, token) = (at / vocab_size, at % vocab_size);
-        panic!("{name}: step {step}, token {token}: {a:#010x} here, {b:#010x} on {}", board.target);
+        panic!("{name}: step {step}, token {token}: {a:#010x} here, {b:#010x} there");
     }
     assert_eq!(String::from_utf8_lossy(&there.text), String::from_utf8_lossy(&here.text));
 }
@@ -107,6 +88,43 @@ fn same_here_and_there(board: Board, name: &str, file: &[u8], vocab_size: usize)
 fn random_model(board: Board, name: &str, config: Config, dtype: DType, kv_type: KvType) {
     let file = models::file(config, dtype, kv_type);
     same_here_and_there(board, name, &file, config.vocab_size as usize);
+}
+
+/// Every kind of model there is for chips, on a machine with an operating system.
+fn on_a_machine(machine: Machine) {
+    if !machine::available(machine) {
+        return;
+    }
+    let kinds = [
+        ("llama-q8", models::LLAMA, DType::Q8, KvType::Q8),
+        ("gpt2-q4", models::GPT2, DType::Q4, KvType::Q8),
+        ("llama-f32", models::LLAMA, DType::F32, KvType::F32),
+        ("gpt2-f16", models::GPT2, DType::F16, KvType::F32),
+    ];
+    let _building = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    for (name, config, dtype, kv_type) in kinds {
+        let file = models::file(config, dtype, kv_type);
+        let model = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-machine.smidgen"));
+        std::fs::write(&model, &file).expect("the temporary directory can be written");
+        let there = machine::tell(machine, &model, TOKENS, SEED, PROMPT);
+        let name = format!("{name} on {}", machine.target);
+        same_as_here(&name, &file, &there, config.vocab_size as usize);
+    }
+}
+
+#[test]
+fn every_kind_on_64_bit_arm() {
+    on_a_machine(AARCH64);
+}
+
+#[test]
+fn every_kind_on_32_bit_arm() {
+    on_a_machine(ARMV7);
+}
+
+#[test]
+fn every_kind_in_webassembly() {
+    on_a_machine(WASM);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use smidgen_trainer::parallel::Pool;
 use smidgen_trainer::run::config::{DataConfig, Length, ModelConfig, TrainingConfig};
 use smidgen_trainer::run::{Event, Run, RunConfig};
 
-use crate::Story;
+use crate::tell::Story;
 
 /// A model of two small layers, trained for a moment; gives its checkpoint.
 pub fn train(folder: &Path) -> PathBuf {
