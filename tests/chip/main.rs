@@ -1,9 +1,11 @@
 //! The same file, prompt and seed give the same text and the same logits, bit for bit, on this
-//! machine and on a Cortex-M, with an FPU and without. QEMU stands in for the chips.
+//! machine, on Cortex-M and RISC-V cores, with an FPU and without, on Arm with an operating system and in
+//! WebAssembly. QEMU stands in for the chips.
 
 mod board;
 mod machine;
 mod models;
+mod riscv;
 #[path = "../../runtime/examples/tell.rs"]
 mod tell;
 mod workstation;
@@ -110,6 +112,30 @@ fn on_a_machine(machine: Machine) {
         let name = format!("{name} on {}", machine.target);
         same_as_here(&name, &file, &there, config.vocab_size as usize);
     }
+}
+
+fn on_riscv(target: &str, name: &str, config: Config, dtype: DType, kv_type: KvType) {
+    if !board::installed("qemu-system-riscv32", target) {
+        return;
+    }
+    let file = models::file(config, dtype, kv_type);
+    let model = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{target}.smidgen"));
+    std::fs::write(&model, &file).expect("the temporary directory can be written");
+    let _building = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let there = riscv::tell(target, &model, TOKENS, SEED, PROMPT);
+    same_as_here(&format!("{name} on {target}"), &file, &there, config.vocab_size as usize);
+}
+
+#[test]
+fn llama_q8_and_f32_on_riscv32() {
+    let target = "riscv32imac-unknown-none-elf";
+    on_riscv(target, "llama-q8", models::LLAMA, DType::Q8, KvType::Q8);
+    on_riscv(target, "llama-f32", models::LLAMA, DType::F32, KvType::F32);
+}
+
+#[test]
+fn gpt2_q4_on_riscv32_without_atomics() {
+    on_riscv("riscv32imc-unknown-none-elf", "gpt2-q4", models::GPT2, DType::Q4, KvType::Q8);
 }
 
 #[test]
