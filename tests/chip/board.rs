@@ -88,6 +88,11 @@ pub fn build_bare(board: Board, model: &Path, name: &str) -> Result<PathBuf, Str
     build_program(board, model, name, &[], &["--bin", "bare", "--features", "bare"])
 }
 
+/// Builds the program that compares kernels.
+pub fn build_levels(board: Board, model: &Path, name: &str) -> Result<PathBuf, String> {
+    build_program(board, model, name, &[], &["--bin", "levels", "--features", "levels"])
+}
+
 fn build_program(
     board: Board,
     model: &Path,

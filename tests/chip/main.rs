@@ -250,6 +250,26 @@ fn nothing_can_panic_and_nothing_allocates() {
     }
 }
 
+/// Where stories do not reach; see the program's own words.
+#[test]
+fn kernels_equal_their_definition_on_the_chip() {
+    for board in [M4F, M33] {
+        if !board::available(board) {
+            continue;
+        }
+        let model = Path::new(env!("CARGO_TARGET_TMPDIR")).join("levels.smidgen");
+        let file = models::file(models::LLAMA, DType::Q8, KvType::Q8);
+        let _building = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        std::fs::write(&model, file).expect("the temporary directory can be written");
+        let name = format!("levels-{}", board.target);
+        let firmware =
+            board::build_levels(board, &model, &name).unwrap_or_else(|errors| panic!("{name}:\n{errors}"));
+        let outcome = board::run(board, &firmware, "");
+        assert!(outcome.status.success(), "{name}: {}", outcome.stderr);
+        assert_eq!(String::from_utf8_lossy(&outcome.stdout), "equal 400 on cortex-m\n");
+    }
+}
+
 #[test]
 fn the_clock_counts_instructions() {
     for (board, tick) in [(M4F, 40), (M33, 50)] {
