@@ -103,7 +103,7 @@ fn predicted(choice: &Choice, speed: Option<Speed>) -> (f64, f64, Speed) {
 /// What was chosen and what it needs, in words.
 pub fn describe(choice: &Choice, speed: Option<Speed>) -> String {
     let Choice { model, vocab_size, quant, needs, .. } = choice;
-    let Needs { parameters, file_bytes, session_bytes, .. } = needs;
+    let Needs { parameters, file_bytes, session_bytes, kv_bytes, logits_bytes, token_bytes, .. } = needs;
     let (instructions, tokens_per_second, speed) = predicted(choice, speed);
     let quant = format!("{quant:?}").to_lowercase();
     let trained = if quant == "q4" { " (train it for that: --qat q4)" } else { "" };
@@ -113,6 +113,7 @@ pub fn describe(choice: &Choice, speed: Option<Speed>) -> String {
          file    {} bytes, matrices {quant}{trained}\n\
          flash   {} bytes with the runtime and a small program\n\
          RAM     {} bytes: {} for the session, the rest for stack and buffers\n\
+         session {} for keys and values, {} for logits, {} for tokens, {} for activations\n\
          speed   {:.2} million instructions a token on the mean of a whole context{guess}: about {tokens_per_second:.1} \
          tokens/s at {:.0} MHz\n",
         model.layers,
@@ -127,6 +128,10 @@ pub fn describe(choice: &Choice, speed: Option<Speed>) -> String {
         count(file_bytes + fit::CODE_BYTES),
         count(session_bytes + fit::OTHER_RAM),
         count(*session_bytes),
+        count(*kv_bytes),
+        count(*logits_bytes),
+        count(*token_bytes),
+        count(session_bytes - kv_bytes - logits_bytes - token_bytes),
         instructions / 1e6,
         speed.mhz,
     )
@@ -149,6 +154,9 @@ fn as_json(choice: &Choice, speed: Option<Speed>) -> Value {
         "file_bytes": needs.file_bytes,
         "flash_bytes": needs.file_bytes + fit::CODE_BYTES,
         "session_bytes": needs.session_bytes,
+        "kv_bytes": needs.kv_bytes,
+        "logits_bytes": needs.logits_bytes,
+        "token_bytes": needs.token_bytes,
         "ram_bytes": needs.session_bytes + fit::OTHER_RAM,
         "instructions_per_token": instructions.round(),
         "instructions_are_measured": speed.core.is_measured(),

@@ -16,7 +16,8 @@ use std::sync::Mutex;
 use board::{Board, M0, M3, M4F, M7, M33};
 use machine::{AARCH64, ARMV7, Machine, WASM};
 use smidgen_runtime::config::Config;
-use smidgen_runtime::format::{DType, KvType};
+use smidgen_runtime::format::{DType, KvType, Prefix};
+use smidgen_runtime::{Layout, SessionOptions};
 use tell::Story;
 
 /// Firmware is built in one place: one build at a time.
@@ -60,10 +61,26 @@ fn tell_there(board: Board, file: &[u8], name: &str) -> Story {
     // A trained model may end its story before.
     assert!((1..=TOKENS as u64).contains(&outcome.figure("tokens")), "{}", outcome.stderr);
     assert!(outcome.figure("flash_bytes") > outcome.figure("flash_model_bytes") + 10_000);
+    let layout = board_layout(file);
+    let parts = [
+        ("ram_kv_bytes", layout.kv_bytes()),
+        ("ram_logits_bytes", 4 * layout.logits),
+        ("ram_token_bytes", 4 * layout.tokens),
+    ];
+    for (name, bytes) in parts {
+        assert_eq!(outcome.figure(name), bytes as u64, "{name}");
+    }
     assert!(outcome.figure("ram_static_bytes") >= outcome.figure("ram_session_bytes"));
     assert!((200..16_384).contains(&outcome.figure("ram_stack_bytes")), "{}", outcome.stderr);
     assert!(outcome.figure("token_instructions_mean") > 10_000, "{}", outcome.stderr);
     Story { text: outcome.stdout, logits: words.iter().map(|&word| u32::from_le_bytes(word)).collect() }
+}
+
+/// What a session of the model's whole context is made of, by the function that `smidgen plan` asks.
+fn board_layout(file: &[u8]) -> Layout {
+    let (config, kv_type) = Prefix::read_config(file).expect("a model file");
+    Layout::new(&config, kv_type, SessionOptions::new(config.context_len as usize))
+        .expect("it is its context")
 }
 
 /// The whole promise, for one model on one board.

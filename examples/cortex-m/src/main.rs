@@ -22,8 +22,8 @@ use cortex_m_rt::entry;
 use cortex_m_semihosting::debug::{self, EXIT_FAILURE, EXIT_SUCCESS};
 use smidgen_runtime::format::Prefix;
 use smidgen_runtime::{
-    LoadError, Memory, Model, SampleError, Sampler, SamplerOptions, Session, SessionError, SessionOptions,
-    StepError, include_model, memory_needed,
+    Layout, LoadError, Memory, Model, SampleError, Sampler, SamplerOptions, Session, SessionError,
+    SessionOptions, StepError, include_model, memory_needed,
 };
 
 use board::Stopwatch;
@@ -47,6 +47,14 @@ const CONTEXT: usize = match option_env!("SMIDGEN_CONTEXT") {
     },
 };
 const OPTIONS: SessionOptions = SessionOptions::new(CONTEXT);
+/// The session's parts, as `smidgen plan` lists them.
+const LAYOUT: Layout = match Prefix::read_config(FILE) {
+    Ok((config, kv_type)) => match Layout::new(&config, kv_type, OPTIONS) {
+        Ok(layout) => layout,
+        Err(_) => panic!("SMIDGEN_CONTEXT is longer than the model's"),
+    },
+    Err(_) => panic!("SMIDGEN_MODEL is not a model file that this version of smidgen reads"),
+};
 /// Known while compiling: a model that does not fit the chip does not link.
 const BYTES: usize = memory_needed(FILE, OPTIONS);
 
@@ -85,7 +93,7 @@ fn run(memory: &mut Memory<BYTES>, command_line: &mut [u8]) -> Result<(), Error>
 fn tell(memory: &mut Memory<BYTES>, settings: &Settings<'_>) -> Result<(), Error> {
     let mut out = host::stdout();
     let mut dump = settings.dump.map(DumpFile::create).transpose()?;
-    let mut report = Report::new(FILE.len(), BYTES);
+    let mut report = Report::new(FILE.len(), BYTES, LAYOUT);
 
     let watch = Stopwatch::start();
     let model = Model::load(FILE)?;

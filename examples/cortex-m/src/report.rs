@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use smidgen_runtime::Layout;
+
 unsafe extern "C" {
     static __vector_table: u32;
     static __etext: u32;
@@ -27,6 +29,7 @@ macro_rules! bytes_between {
 pub struct Report {
     model_bytes: usize,
     session_bytes: usize,
+    layout: Layout,
     /// Instructions of loading (checking every byte of the file).
     pub load: u64,
     /// Tokens of the prompt.
@@ -40,11 +43,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// Nothing measured yet; a model of so many bytes, a session of so many.
-    pub const fn new(model_bytes: usize, session_bytes: usize) -> Self {
+    /// Nothing measured yet; a model of so many bytes, a session of so many with these parts.
+    pub const fn new(model_bytes: usize, session_bytes: usize, layout: Layout) -> Self {
         Self {
             model_bytes,
             session_bytes,
+            layout,
             load: 0,
             prompt_tokens: 0,
             prompt: 0,
@@ -79,6 +83,9 @@ impl fmt::Display for Report {
         writeln!(f, "flash_model_bytes {}", self.model_bytes)?;
         writeln!(f, "ram_static_bytes {statics}")?;
         writeln!(f, "ram_session_bytes {}", self.session_bytes)?;
+        writeln!(f, "ram_kv_bytes {}", self.layout.kv_bytes())?;
+        writeln!(f, "ram_logits_bytes {}", 4 * self.layout.logits)?;
+        writeln!(f, "ram_token_bytes {}", 4 * self.layout.tokens)?;
         writeln!(f, "ram_stack_bytes {}", stack_used())?;
         writeln!(f, "load_instructions {}", self.load)?;
         writeln!(f, "prompt_tokens {}", self.prompt_tokens)?;
