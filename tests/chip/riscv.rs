@@ -28,7 +28,7 @@ pub fn tell(target: &str, model: &Path, tokens: usize, seed: u64, prompt: &str) 
     qemu.args(["240", "qemu-system-riscv32", "-machine", "virt", "-bios", "none", "-display", "none"]);
     qemu.args(["-serial", "none", "-monitor", "none", "-icount", "shift=0", "-semihosting-config"]);
     let line = format!("{dump_name} {tokens} {seed} {prompt}").replace(',', ",,");
-    qemu.arg(format!("enable=on,target=native,arg={line}")).arg("-kernel").arg(&firmware);
+    qemu.arg(format!("enable=on,target=native,arg=smidgen,arg={line}")).arg("-kernel").arg(&firmware);
     let output = qemu.stdin(Stdio::null()).output().expect("QEMU starts");
     let notes = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{target}: {notes}");

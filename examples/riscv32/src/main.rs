@@ -1,7 +1,7 @@
 //! Tells a story on a bare RISC-V core: no heap, no floating-point unit, and nothing that can panic
 //! (the panic handler calls what is nowhere, so that this links only if nothing calls the handler).
 //!
-//! The command line is `DUMP TOKENS SEED PROMPT…`: a file on the host for the logits of every choice
+//! After the program's name the command line is `DUMP TOKENS SEED PROMPT…`: a file on the host for the logits of every choice
 //! (`-` for none) and what to tell; without one it is `- 100 42 Once upon a time`.
 #![no_std]
 #![no_main]
@@ -46,7 +46,8 @@ fn main() -> bool {
 /// Any failure: what it was, the runtime's error would say, at the price of its printing.
 fn tell(memory: &mut Memory<BYTES>) -> Option<()> {
     let mut buffer = [0; 1024];
-    let (dump, line) = word(host::command_line(&mut buffer)?)?;
+    let (_program, line) = word(host::command_line(&mut buffer)?)?;
+    let (dump, line) = word(line)?;
     let (tokens, line) = word(line)?;
     let (seed, prompt) = word(line)?;
     let dump = if dump.is_empty() { "-" } else { dump };
