@@ -138,14 +138,10 @@ impl Products for Dsp {
     #[cfg(target_abi = "eabihf")]
     #[inline(always)]
     fn exponentials(scores: &mut [f32]) -> f32 {
-        let larger = |a: f32, b: f32| if b > a { b } else { a };
         let mut lanes = [0.0; 8];
         let (eights, rest) = scores.as_chunks_mut::<8>();
-        let mut max = f32::NEG_INFINITY;
-        for eight in &*eights {
-            max = eight.iter().fold(max, |max, &score| larger(max, score));
-        }
-        max = rest.iter().fold(max, |max, &score| larger(max, score));
+        let larger = |a: f32, &b: &f32| if b > a { b } else { a };
+        let max = rest.iter().fold(largest_of_eights(eights), larger);
         if !eights.is_empty() {
             exponentials_of_eights(eights, max, &mut lanes, &EXP);
         }
@@ -318,6 +314,47 @@ unsafe fn mix_four(
             out("r4") _, out("r5") _, out("r8") _, out("r9") _, out("r10") _,
         );
     }
+}
+
+/// The largest of the scores; −∞ of none.
+#[cfg(target_abi = "eabihf")]
+#[inline(never)]
+fn largest_of_eights(scores: &[[f32; 8]]) -> f32 {
+    let mut max = f32::NEG_INFINITY.to_bits();
+    if !scores.is_empty() {
+        // SAFETY: reads the scores, of which there are at least eight.
+        unsafe {
+            asm!(
+                r"
+                .macro smidgen_larger x
+                vcmp.f32 \x, s8
+                vmrs APSR_nzcv, fpscr
+                it gt
+                vmovgt.f32 s8, \x
+                .endm
+                vmov s8, r2
+                2:
+                vldmia r0!, {{s0-s7}}
+                smidgen_larger s0
+                smidgen_larger s1
+                smidgen_larger s2
+                smidgen_larger s3
+                smidgen_larger s4
+                smidgen_larger s5
+                smidgen_larger s6
+                smidgen_larger s7
+                subs r1, #1
+                bne 2b
+                vmov r2, s8
+                .purgem smidgen_larger
+                ",
+                inout("r0") scores.as_ptr() => _, inout("r1") scores.len() => _, inout("r2") max,
+                out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _, out("s6") _,
+                out("s7") _, out("s8") _, options(nostack, readonly),
+            );
+        }
+    }
+    f32::from_bits(max)
 }
 
 /// Replaces scores by e^(score − max), which adds to eight running sums. What [`exp`] does, with its
