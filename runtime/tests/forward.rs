@@ -238,7 +238,6 @@ fn every_level_that_must_be_here_is() {
     }
     // What every machine has.
     assert!(found.contains(&"scalar") && found.contains(&"wide"), "{found:?}");
-    assert_eq!(Some(Level::detect().name()), found.last().copied());
     eprintln!("levels under test: {found:?}");
 }
 

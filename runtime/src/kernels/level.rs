@@ -56,6 +56,26 @@ const ALL: &[Level] = &[
     Level(Kind::CortexM),
 ];
 
+/// The level that the program was compiled to take, whatever the CPU has: `--cfg smidgen_level="avx2"`
+/// and the like in RUSTFLAGS.
+const FORCED: Option<&str> = {
+    if cfg!(smidgen_level = "scalar") {
+        Some("scalar")
+    } else if cfg!(smidgen_level = "wide") {
+        Some("wide")
+    } else if cfg!(smidgen_level = "avx2") {
+        Some("avx2")
+    } else if cfg!(smidgen_level = "avx512") {
+        Some("avx512")
+    } else if cfg!(smidgen_level = "neon") {
+        Some("neon")
+    } else if cfg!(smidgen_level = "neon-dot") {
+        Some("neon-dot")
+    } else {
+        None
+    }
+};
+
 impl Level {
     /// Plain code: the definition of the arithmetic. On a Cortex-M with DSP instructions only feature
     /// `scalar` compiles it.
@@ -63,10 +83,14 @@ impl Level {
     pub const SCALAR: Self = Self(Kind::Scalar);
 
     /// The fastest level of the CPU that this runs on. Without an operating system's help
-    /// (feature `std`) it is the one that the program was compiled for.
+    /// (feature `std`) it is the one that the program was compiled for. With
+    /// `--cfg smidgen_level="NAME"` in RUSTFLAGS it is that one, or the definition if the CPU lacks it.
     pub fn detect() -> Self {
         #[cfg(smidgen_scalar)]
-        let level = Self::available().last().unwrap_or(Self::SCALAR);
+        let level = match FORCED {
+            Some(name) => Self::from_name(name).unwrap_or(Self::SCALAR),
+            None => Self::available().last().unwrap_or(Self::SCALAR),
+        };
         #[cfg(not(smidgen_scalar))]
         let level = Self(Kind::CortexM);
         level
