@@ -106,7 +106,7 @@ pub fn detect(path: &Path) -> Result<Kind, Error> {
         Ok(Kind::PyTorch)
     } else if looks_like(&llmc::MAGIC.to_le_bytes()) {
         Ok(Kind::Llmc)
-    } else if looks_like(&llmc::TOKENIZER_MAGIC.to_le_bytes()) {
+    } else if looks_like(&tokenizer::ranks::LLMC_MAGIC.to_le_bytes()) {
         refuse("an llm.c tokenizer; give the checkpoint, and this as --tokenizer")
     } else if bytes.get(8) == Some(&b'{') {
         refuse("a safetensors file by itself has no dimensions; give the directory with its config.json")

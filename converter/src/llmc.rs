@@ -1,17 +1,13 @@
-//! Karpathy's llm.c: GPT-2 checkpoints of versions 3 (f32) and 5 (bf16), and its tokenizer file.
+//! Karpathy's llm.c: GPT-2 checkpoints of versions 3 (f32) and 5 (bf16).
 //!
 //! The formats are those of `train_gpt2.py` in <https://github.com/karpathy/llm.c>: 256 i32 of
 //! header, then every tensor in turn, `[out, in]`. The embedding's rows are padded to a multiple of
 //! 128; the padding is left out.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use smidgen_runtime::config::{MAX_DIMENSION, MAX_LAYERS};
 use smidgen_runtime::format::{Role, RopeScaling};
-use smidgen_runtime::tokenizer::{
-    Added, Normalizer, OwnedTokenizer, PreTokenizer, TokenSpec, TokenType, TokenizerKind, TokenizerSpec,
-};
 use smidgen_runtime::{Architecture, Config};
 
 use crate::bytes::Reader;
@@ -19,10 +15,9 @@ use crate::checkpoint::Checkpoint;
 use crate::detect::TokenizerChoice;
 use crate::error::Error;
 use crate::source::{Bytes, Element, TensorSource, map};
-use crate::tokenizer::TokenizerFileError;
+use crate::tokenizer::ranks;
 
 pub(crate) const MAGIC: u32 = 20_240_326;
-pub(crate) const TOKENIZER_MAGIC: u32 = 20_240_328;
 const HEADER: usize = 1024;
 
 /// Opens a checkpoint. Unless `tokenizer` says otherwise, its tokenizer is the
@@ -37,7 +32,7 @@ pub fn open(path: &Path, tokenizer: &TokenizerChoice) -> Result<Checkpoint, Erro
     if !tokenizer.apply(&mut checkpoint)? {
         let beside = path.with_file_name("gpt2_tokenizer.bin");
         if beside.exists() {
-            checkpoint.tokenizer = Some(read_tokenizer(&beside)?);
+            checkpoint.tokenizer = Some(ranks::parse_llmc(&map(&beside)?, &beside)?);
         } else {
             checkpoint
                 .notes
@@ -141,92 +136,6 @@ fn read(path: &Path, bytes: &Bytes) -> Result<Checkpoint, Error> {
         }
     }
     Ok(checkpoint)
-}
-
-/// Reads llm.c's tokenizer file: tokens by their bytes. Its merges are those of GPT-2, which follow
-/// from the tokens: each is the two parts that the tokens before it make of its bytes.
-///
-/// # Errors
-/// Names the token that is malformed.
-pub fn read_tokenizer(path: &Path) -> Result<TokenizerSpec, Error> {
-    let bytes = map(path)?;
-    let mut reader = Reader::new(path, &bytes, 0);
-    let (magic, version) = (reader.u32("an llm.c tokenizer")?, reader.u32("an llm.c tokenizer")?);
-    if magic != TOKENIZER_MAGIC || !(1..=2).contains(&version) {
-        let reason =
-            format!("magic {magic} and version {version} are no llm.c tokenizer's (20240328, 1 or 2)");
-        return Err(Error::malformed(path, reason));
-    }
-    let (count, eot) = (reader.u32("vocab_size")?, reader.u32("eot_token")?);
-    if !(257..=MAX_DIMENSION).contains(&count) {
-        return Err(Error::malformed(path, format!("vocab_size is {count}, must be 257 to {MAX_DIMENSION}")));
-    }
-    // Version 1 does not say which token ends a text: GPT-2's last.
-    let eot = if version == 1 { count - 1 } else { eot };
-    if eot >= count {
-        return Err(Error::malformed(path, format!("eot_token is {eot}, not below vocab_size {count}")));
-    }
-    reader.take(HEADER - 16, "an llm.c tokenizer's header")?;
-    let mut tokens = Vec::new();
-    for id in 0..count {
-        let what = format!("token {id}");
-        let len = reader.take(1, &what)?[0];
-        let bytes = reader.take(len.into(), &what)?.to_vec();
-        let token_type = if id == eot { TokenType::Control } else { TokenType::Normal };
-        tokens.push(TokenSpec { bytes, token_type, score: 0.0 });
-    }
-    if reader.left() > 0 {
-        return Err(Error::malformed(path, format!("{} bytes follow the last token", reader.left())));
-    }
-    let spec = TokenizerSpec {
-        kind: TokenizerKind::ByteLevelBpe,
-        pre_tokenizer: PreTokenizer::Gpt2,
-        normalizer: Normalizer::None,
-        add_bos: false,
-        add_space_prefix: false,
-        ignore_merges: false,
-        merges: merges(&tokens),
-        tokens,
-        bos: Some(eot),
-        unknown: None,
-        end_tokens: vec![eot],
-        added: vec![Added::new(eot)],
-    };
-    match OwnedTokenizer::build(&spec) {
-        Ok(_) => Ok(spec),
-        Err(source) => Err(TokenizerFileError::Build { path: path.to_path_buf(), source }.into()),
-    }
-}
-
-/// The pair that makes each token longer than a byte.
-fn merges(tokens: &[TokenSpec]) -> Vec<(u32, u32)> {
-    let normal = (0..).zip(tokens).filter(|(_, token)| token.token_type == TokenType::Normal);
-    let ids: HashMap<&[u8], u32> = normal.map(|(id, token)| (&token.bytes[..], id)).collect();
-    let mut merges = Vec::new();
-    for (id, token) in (0..).zip(tokens) {
-        if token.token_type != TokenType::Normal || token.bytes.len() < 2 {
-            continue;
-        }
-        // Merge as encoding does, by lowest id, with the tokens before this one.
-        let mut parts: Vec<&[u8]> = token.bytes.chunks(1).collect();
-        while parts.len() > 2 {
-            let joined = |i: usize| {
-                let len = parts[i].len() + parts[i + 1].len();
-                let begin: usize = parts[..i].iter().map(|part| part.len()).sum();
-                ids.get(&token.bytes[begin..begin + len]).copied().filter(|joined| *joined < id)
-            };
-            let best = (0..parts.len() - 1).filter_map(|i| Some((joined(i)?, i))).min();
-            let Some((joined, i)) = best else { break };
-            parts[i] = &tokens[joined as usize].bytes;
-            parts.remove(i + 1);
-        }
-        if let [left, right] = parts[..]
-            && let (Some(left), Some(right)) = (ids.get(left), ids.get(right))
-        {
-            merges.push((*left, *right));
-        }
-    }
-    merges
 }
 
 #[cfg(test)]

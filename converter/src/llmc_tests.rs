@@ -127,18 +127,31 @@ fn the_tokenizers_of_others_are_gpt2s() {
     };
     let json = crate::tokenizer::huggingface::read_file(&json).unwrap();
     for path in [v1, v2] {
-        let spec = read_tokenizer(&path).unwrap();
+        let spec = crate::tokenizer::open(&path).unwrap();
         assert_eq!(spec.tokens.len(), 50_257);
         assert_eq!(spec.end_tokens, [50_256]);
         assert!(spec.tokens.iter().zip(&json.tokens).all(|(a, b)| a.bytes == b.bytes));
         // The file has no merges: found again, they are all of GPT-2's, in order.
         assert!(spec.merges == json.merges);
         let bytes = std::fs::read(&path).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        let damaged = directory.path().join("tokenizer.bin");
         for cut in [0, 3, 15, 1023, 1024, 5000, bytes.len() - 1] {
-            std::fs::write(&damaged, &bytes[..cut]).unwrap();
-            assert!(read_tokenizer(&damaged).is_err(), "{cut}");
+            assert!(ranks::parse_llmc(&bytes[..cut], &path).is_err(), "{cut}");
         }
+        // Byte, new word, and what is said about it.
+        for (at, word, wanted) in [
+            (0, 7u32, "magic: is 7"),
+            (4, 3, "version: is 3"),
+            (8, 256, "vocab_size: is 256, must be 257 to"),
+            (8, u32::MAX, "vocab_size: is 4294967295"),
+            (8, 50_256, "eot_token: is 50256, not below vocab_size 50256"),
+            (8, 50_258, "token 50257 of 50258"),
+        ] {
+            let mut wrong = bytes.clone();
+            wrong[at..at + 4].copy_from_slice(&word.to_le_bytes());
+            let error = ranks::parse_llmc(&wrong, &path).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{error}");
+        }
+        let more = ranks::parse_llmc(&[&bytes[..], b"x"].concat(), &path).unwrap_err().to_string();
+        assert!(more.contains("1 bytes behind its last token"), "{more}");
     }
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, io_at};
 use crate::gguf;
 
 /// Reads the tokenizer at `path`: a `tokenizer.json`, a directory with one or with `vocab.json` and
-/// `merges.txt` or BERT's `vocab.txt`, a `vocab.txt`, llama2.c's `tokenizer.bin`, llm.c's tokenizer,
+/// `merges.txt` or BERT's `vocab.txt`, a `vocab.txt` (with the `tokenizer_config.json` beside it), llama2.c's `tokenizer.bin`, llm.c's tokenizer,
 /// a tiktoken file of ranks, a GGUF file or a smidgen model file. What it is its content says.
 ///
 /// # Errors
@@ -42,9 +42,17 @@ pub fn open(path: &Path) -> Result<TokenizerSpec, Error> {
     if bytes.trim_ascii_start().starts_with(b"{") {
         return Ok(huggingface::read_file(path)?);
     }
+    let is_vocab_txt = path.file_name().is_some_and(|name| name == "vocab.txt");
     match std::str::from_utf8(&bytes) {
         Ok(text) if text.lines().next().is_some_and(is_rank_line) => Ok(ranks::parse_tiktoken(text, path)?),
-        Ok(text) if text.lines().any(|line| line == "[UNK]") => Ok(wordpiece::parse(text, path)?),
+        Ok(text) if is_vocab_txt || text.lines().any(|line| line == "[UNK]") => {
+            let config = path.with_file_name("tokenizer_config.json");
+            let options = match is_vocab_txt && config.exists() {
+                true => huggingface::bert_options(&config)?,
+                false => wordpiece::Options::default(),
+            };
+            Ok(wordpiece::parse(text, path, &options)?)
+        }
         _ => match llama2c::count_tokens(&bytes) {
             Some(n) => Ok(llama2c::parse(&bytes, path, n)?),
             None => {

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use smidgen_runtime::config::MAX_DIMENSION;
 use smidgen_runtime::tokenizer::{
     Added, Normalizer, OwnedTokenizer, PreTokenizer, TokenSpec, TokenType, TokenizerKind, TokenizerSpec,
 };
@@ -81,16 +82,23 @@ pub fn parse_tiktoken(text: &str, path: &Path) -> Result<TokenizerSpec, Tokenize
 pub fn parse_llmc(bytes: &[u8], path: &Path) -> Result<TokenizerSpec, TokenizerFileError> {
     let word = |at: usize| bytes.get(4 * at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
     let field = |name: &str, reason: String| TokenizerFileError::field(path, name, reason);
-    let (Some(LLMC_MAGIC), Some(version), Some(n)) = (word(0), word(1), word(2)) else {
-        return Err(field("magic", "is not llm.c's".into()));
+    let (Some(magic), Some(version), Some(n), Some(end)) = (word(0), word(1), word(2), word(3)) else {
+        return Err(field("header", format!("has only {} bytes of 1024", bytes.len())));
     };
+    if magic != LLMC_MAGIC {
+        return Err(field("magic", format!("is {magic}, an llm.c tokenizer's is {LLMC_MAGIC}")));
+    }
     if !(1..=2).contains(&version) {
         return Err(field("version", format!("is {version}, known are 1 and 2")));
     }
-    if n as usize > bytes.len() {
-        return Err(field("vocab_size", format!("is {n}, but the file has {} bytes", bytes.len())));
+    if !(257..=MAX_DIMENSION).contains(&n) {
+        return Err(field("vocab_size", format!("is {n}, must be 257 to {MAX_DIMENSION}")));
     }
-    let end = if version == 2 { word(3).unwrap_or(0) } else { 50256 };
+    // Version 1 does not say which token ends a text: llm.c takes GPT-2's.
+    let end = if version == 2 { end } else { 50256 };
+    if end >= n {
+        return Err(field("eot_token", format!("is {end}, not below vocab_size {n}")));
+    }
     let mut at = 1024;
     let mut tokens = Vec::new();
     for token in 0..n as usize {
@@ -102,9 +110,6 @@ pub fn parse_llmc(bytes: &[u8], path: &Path) -> Result<TokenizerSpec, TokenizerF
         };
         tokens.push(Some(text.to_vec()));
         at = end;
-    }
-    if end >= n {
-        return Err(field("eot_token", format!("is {end}, not below {n}")));
     }
     if at != bytes.len() {
         return Err(field("file", format!("has {} bytes behind its last token", bytes.len() - at)));

@@ -3,29 +3,46 @@
 use std::path::Path;
 
 use smidgen_runtime::tokenizer::{
-    Added, Normalizer, OwnedTokenizer, PreTokenizer, TokenSpec, TokenType, TokenizerKind, TokenizerSpec,
+    Added, BertRules, Normalizer, OwnedTokenizer, PreTokenizer, TokenSpec, TokenType, TokenizerKind,
+    TokenizerSpec,
 };
 
 use super::TokenizerFileError;
 
-/// Tokens that BERT's vocabularies have for other than text.
-const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+/// What a `vocab.txt` does not say: `tokenizer_config.json` beside it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What happens to text first. `None`: words are lower-cased and lose their accents (BERT uncased)
+    /// unless the vocabulary has words with capitals (then BERT cased).
+    pub rules: Option<BertRules>,
+    /// What pads, is unknown, begins, ends and is masked.
+    pub special: [String; 5],
+}
 
-/// Makes the tokenizer of the text of a `vocab.txt`; `path` is for errors. Its words are lower-cased
-/// and lose their accents (BERT uncased) unless the vocabulary has words with capitals.
+impl Default for Options {
+    fn default() -> Self {
+        Self { rules: None, special: ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(String::from) }
+    }
+}
+
+/// Makes the tokenizer of the text of a `vocab.txt`; `path` is for errors.
 ///
 /// # Errors
-/// [`TokenizerFileError`] if a token comes twice, or there is no `[UNK]`.
-pub fn parse(text: &str, path: &Path) -> Result<TokenizerSpec, TokenizerFileError> {
+/// [`TokenizerFileError`] if a token comes twice, or there is no unknown token.
+pub fn parse(text: &str, path: &Path, options: &Options) -> Result<TokenizerSpec, TokenizerFileError> {
     let mut lines: Vec<&str> = text.split('\n').map(|line| line.trim_end_matches('\r')).collect();
     if lines.last() == Some(&"") {
         lines.pop();
     }
-    from_tokens(lines.into_iter().map(String::from).collect(), path)
+    from_tokens(lines.into_iter().map(String::from).collect(), path, options)
 }
 
 /// The tokenizer of a list of tokens as `vocab.txt` spells them.
-pub(crate) fn from_tokens(texts: Vec<String>, path: &Path) -> Result<TokenizerSpec, TokenizerFileError> {
+fn from_tokens(
+    texts: Vec<String>,
+    path: &Path,
+    options: &Options,
+) -> Result<TokenizerSpec, TokenizerFileError> {
     let mut first = std::collections::HashMap::new();
     for (id, text) in texts.iter().enumerate() {
         if let Some(before) = first.insert(&text[..], id) {
@@ -34,23 +51,29 @@ pub(crate) fn from_tokens(texts: Vec<String>, path: &Path) -> Result<TokenizerSp
         }
     }
     let id = |name: &str| first.get(name).map(|&id| id as u32);
-    let Some(unknown) = id("[UNK]") else {
-        return Err(TokenizerFileError::field(
-            path,
-            "[UNK]",
-            "is missing, and says what BERT's unknown words are",
-        ));
+    let [_, unknown_name, cls, sep, _] = &options.special;
+    let Some(unknown) = id(unknown_name) else {
+        let reason = "is missing, and says what BERT's unknown words are";
+        return Err(TokenizerFileError::field(path, &unknown_name[..], reason));
     };
-    let is_special = |text: &str| SPECIAL.contains(&text) || text.starts_with("[unused");
-    let capital = |text: &String| !is_special(text) && text.bytes().any(|byte| byte.is_ascii_uppercase());
-    let cased = texts.iter().any(capital);
-    let (cls, sep) = (id("[CLS]"), id("[SEP]"));
-    let added = SPECIAL.iter().filter_map(|name| id(name));
+    let is_special = |text: &String| options.special.contains(text);
+    let capital = |text: &String| {
+        !is_special(text)
+            && !text.starts_with("[unused")
+            && text.bytes().any(|byte| byte.is_ascii_uppercase())
+    };
+    let guessed = || match texts.iter().any(capital) {
+        true => Normalizer::BertCased,
+        false => Normalizer::BertUncased,
+    };
+    let normalizer = options.rules.map_or_else(guessed, Normalizer::bert);
+    let (cls, sep) = (id(cls), id(sep));
+    let added = options.special.iter().filter_map(|name| id(name));
     let added = added.map(|id| Added { closes: Some(id) == sep, ..Added::new(id) }).collect();
     let token = |text: &String| {
-        let token_type = match &text[..] {
-            "[UNK]" => TokenType::Unknown,
-            special if SPECIAL.contains(&special) => TokenType::Control,
+        let token_type = match text {
+            text if text == unknown_name => TokenType::Unknown,
+            special if is_special(special) => TokenType::Control,
             _ => TokenType::Normal,
         };
         TokenSpec { bytes: text.as_bytes().to_vec(), token_type, score: 0.0 }
@@ -58,7 +81,7 @@ pub(crate) fn from_tokens(texts: Vec<String>, path: &Path) -> Result<TokenizerSp
     let spec = TokenizerSpec {
         kind: TokenizerKind::WordPiece,
         pre_tokenizer: PreTokenizer::Bert,
-        normalizer: if cased { Normalizer::BertCased } else { Normalizer::BertUncased },
+        normalizer,
         add_bos: cls.is_some(),
         add_space_prefix: false,
         ignore_merges: false,
@@ -89,5 +112,5 @@ pub fn from_gguf(tokens: &[&[u8]], path: &Path) -> Result<TokenizerSpec, Tokeniz
             None => format!("##{text}"),
         }
     };
-    from_tokens(tokens.iter().map(spelled).collect(), path)
+    from_tokens(tokens.iter().map(spelled).collect(), path, &Options::default())
 }

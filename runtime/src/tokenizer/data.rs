@@ -60,6 +60,50 @@ pub enum Normalizer {
     BertCased,
     /// BERT lower-cased with its accents: clean, space CJK, lower-case.
     BertAccents,
+    /// BERT's, where its rules are none of the three above.
+    Bert(BertRules),
+}
+
+/// What BERT's normalizer does, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BertRules {
+    /// Controls vanish; white space of any kind is a space.
+    pub clean_text: bool,
+    /// CJK characters are words by themselves.
+    pub handle_chinese_chars: bool,
+    /// Characters are decomposed and lose their accents.
+    pub strip_accents: bool,
+    /// Characters are lower-cased.
+    pub lowercase: bool,
+}
+
+impl Normalizer {
+    /// BERT's normalizer with these rules.
+    pub const fn bert(rules: BertRules) -> Self {
+        match rules {
+            BertRules { clean_text: true, handle_chinese_chars: true, strip_accents, lowercase } => {
+                match (strip_accents, lowercase) {
+                    (true, true) => Self::BertUncased,
+                    (false, false) => Self::BertCased,
+                    (false, true) => Self::BertAccents,
+                    (true, false) => Self::Bert(rules),
+                }
+            }
+            _ => Self::Bert(rules),
+        }
+    }
+
+    /// BERT's rules, if this is BERT's normalizer.
+    pub const fn bert_rules(self) -> Option<BertRules> {
+        let (strip_accents, lowercase) = match self {
+            Self::BertUncased => (true, true),
+            Self::BertCased => (false, false),
+            Self::BertAccents => (false, true),
+            Self::Bert(rules) => return Some(rules),
+            Self::None | Self::Nfc => return None,
+        };
+        Some(BertRules { clean_text: true, handle_chinese_chars: true, strip_accents, lowercase })
+    }
 }
 
 /// A token's role, one byte a token in the file. The numbers are GGUF's and SentencePiece's.
@@ -110,7 +154,8 @@ pub struct TokenizerData<'a> {
     pub normalizer: Normalizer,
     /// A text begins with the `bos` token when encoded for the model.
     pub add_bos: bool,
-    /// SentencePiece: a text begins with a space that is not its own.
+    /// SentencePiece: a text begins with a space that is not its own. Byte-level BPE: so does every
+    /// text between added tokens that does not begin with one.
     pub add_space_prefix: bool,
     /// A whole pre-token that is in the vocabulary is that token, whatever the merges say (Llama 3).
     pub ignore_merges: bool,

@@ -89,7 +89,9 @@ impl<'a> Tokenizer<'a> {
         scratch: &mut [u32],
         mut each: impl FnMut(Stretch<'_>, &mut [u32]) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
-        let spaced = self.data.add_space_prefix && self.pre_tokenizer() == PreTokenizer::None;
+        let spaced = self.data.add_space_prefix
+            && self.kind() == TokenizerKind::SentencePieceBpe
+            && self.pre_tokenizer() == PreTokenizer::None;
         let normalized = if spaced { Pass::Spaced } else { Pass::Normalized };
         self.split_added(text, Pass::Raw, special, |part| match part {
             Part::Token(id) => each(Stretch::Token(id), scratch),
@@ -144,7 +146,13 @@ impl<'a> Tokenizer<'a> {
         scratch: &mut [u32],
         each: &mut impl FnMut(Stretch<'_>, &mut [u32]) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
-        for text in PreTokenizer::split(self.pre_tokenizer(), text) {
+        let mut rest = text;
+        if self.data.add_space_prefix && !text.starts_with(' ') && !text.is_empty() {
+            let (first, after) = self.pre_tokenizer().split_behind_space(text);
+            each(Stretch::Text { text: first, space_prefix: true }, scratch)?;
+            rest = after;
+        }
+        for text in self.pre_tokenizer().split(rest) {
             each(Stretch::Text { text, space_prefix: false }, scratch)?;
         }
         Ok(())
@@ -209,7 +217,9 @@ impl<'a> Tokenizer<'a> {
         let Some((words, scratch)) = scratch.split_at_mut_checked(needed) else {
             return Err(EncodeError::ScratchTooSmall { needed, capacity });
         };
-        for_each_word(text, self.normalizer(), words, |words, len| match (len, self.unknown()) {
+        // Others than BERT's are refused at load.
+        let Some(rules) = self.normalizer().bert_rules() else { return Ok(()) };
+        for_each_word(text, rules, words, |words, len| match (len, self.unknown()) {
             (Some(len), _) => {
                 let bytes = normalize::to_utf8(words, len);
                 let text = normalize::text_of(words, bytes);
@@ -294,7 +304,14 @@ impl<'a> Tokenizer<'a> {
                 }
                 text.chars().for_each(|c| self.push_char(c, &mut symbols));
             }
-            _ => text.bytes().for_each(|byte| self.push_byte(byte, &mut symbols)),
+            _ => {
+                let prefix: &[u8] = if space_prefix { b" " } else { b"" };
+                prefix
+                    .iter()
+                    .copied()
+                    .chain(text.bytes())
+                    .for_each(|byte| self.push_byte(byte, &mut symbols));
+            }
         }
         symbols.merge_all(self);
         let mut after_unknown = false;

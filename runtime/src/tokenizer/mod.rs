@@ -36,7 +36,7 @@ mod wordpiece;
 pub use bpe::scratch_words;
 #[cfg(feature = "std")]
 pub use cached::CachedEncoder;
-pub use data::{Normalizer, PreTokenizer, TokenType, TokenizerData, TokenizerKind};
+pub use data::{BertRules, Normalizer, PreTokenizer, TokenType, TokenizerData, TokenizerKind};
 pub use decode::{Decoder, Piece};
 pub use encode::Special;
 pub use error::{EncodeError, TokenizerError};

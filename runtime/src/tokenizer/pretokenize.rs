@@ -20,6 +20,20 @@ impl PreTokenizer {
     pub fn split(self, text: &str) -> PreTokens<'_> {
         PreTokens { pattern: self, rest: text, until_number: None }
     }
+
+    /// What of `text` is in the first pre-token of a space and `text`, and the rest. Of the patterns
+    /// only GPT-2's has text behind a space that is not its own.
+    pub(super) fn split_behind_space(self, text: &str) -> (&str, &str) {
+        let length = match (self, first_class(text)) {
+            (Self::Gpt2, Some(CharClass::Space)) => {
+                let run = run_length(text, |class| class == CharClass::Space);
+                if run == text.len() { run } else { before_last(text, run) }
+            }
+            (Self::Gpt2, Some(class)) => run_length(text, |other| other == class),
+            _ => text.len(),
+        };
+        text.split_at_checked(length).unwrap_or((text, ""))
+    }
 }
 
 /// The pre-tokens of a text, in order. Made by [`PreTokenizer::split`].
@@ -155,8 +169,16 @@ fn white_space(text: &str) -> usize {
     if run == text.len() {
         return run;
     }
+    match before_last(text, run) {
+        0 => run,
+        before => before,
+    }
+}
+
+/// Bytes before the last character of the first `run`.
+fn before_last(text: &str, run: usize) -> usize {
     let last = text.get(..run).and_then(|run| run.chars().next_back()).map_or(0, char::len_utf8);
-    if run == last { run } else { run - last }
+    run.saturating_sub(last)
 }
 
 /// `'s|'t|'re|'ve|'m|'ll|'d`, with each byte seen through `fold`.
@@ -218,6 +240,20 @@ mod tests {
         assert_eq!(cut("x  "), ["x", "  "]);
         assert_eq!(cut("\u{a0}x\u{3000}\u{3000}y"), ["\u{a0}", "x", "\u{3000}", "\u{3000}", "y"]);
         assert_eq!(cut("e\u{301}²"), ["e", "\u{301}", "²"]);
+    }
+
+    #[test]
+    fn behind_a_space_is_as_after_one() {
+        for text in
+            ["a b", "'s", "\n", "\n\n", "\na", "\u{3000}\u{a0}x", "12a", "!a", "한글 ", "'", "\u{301}e"]
+        {
+            let (first, rest) = PreTokenizer::Gpt2.split_behind_space(text);
+            let with_space = std::format!(" {text}");
+            let whole = cut(PreTokenizer::Gpt2, &with_space);
+            assert_eq!(std::format!(" {first}"), whole[0], "{text:?}");
+            assert_eq!(cut(PreTokenizer::Gpt2, rest), whole[1..], "{text:?}");
+        }
+        assert_eq!(PreTokenizer::None.split_behind_space("a b"), ("a b", ""));
     }
 
     #[test]

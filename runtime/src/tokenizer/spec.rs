@@ -52,7 +52,7 @@ pub struct TokenizerSpec {
     pub normalizer: Normalizer,
     /// A text begins with `bos` when encoded for the model.
     pub add_bos: bool,
-    /// SentencePiece: a text begins with a space that is not its own.
+    /// A text begins with a space that is not its own (see [`TokenizerData`](super::TokenizerData)).
     pub add_space_prefix: bool,
     /// A whole pre-token that is in the vocabulary is that token, whatever the merges say.
     pub ignore_merges: bool,

@@ -32,16 +32,16 @@ pub(super) fn supported(data: &TokenizerData<'_>) -> Result<(), TokenizerError> 
         (TokenizerKind::WordPiece, ..) if !HAS_UNICODE => {
             unsupported("WordPiece in a build without the feature `unicode`")
         }
-        (
-            TokenizerKind::WordPiece,
-            P::Bert,
-            Normalizer::BertUncased | Normalizer::BertCased | Normalizer::BertAccents,
-        ) if !data.add_space_prefix => Ok(()),
+        (TokenizerKind::WordPiece, P::Bert, normalizer)
+            if normalizer.bert_rules().is_some() && !data.add_space_prefix =>
+        {
+            Ok(())
+        }
         (TokenizerKind::WordPiece, ..) => {
             unsupported("WordPiece without BERT's pre-tokenizer and normalizer")
         }
         (_, P::Bert, _) => unsupported("BERT's pre-tokenizer outside WordPiece"),
-        (_, _, Normalizer::BertUncased | Normalizer::BertCased | Normalizer::BertAccents) => {
+        (_, _, normalizer) if normalizer.bert_rules().is_some() => {
             unsupported("BERT's normalizer outside WordPiece")
         }
         (
@@ -55,8 +55,9 @@ pub(super) fn supported(data: &TokenizerData<'_>) -> Result<(), TokenizerError> 
         (_, P::Metaspace | P::MetaspaceFirst | P::MetaspaceWords | P::MetaspaceFirstWords, _) => {
             unsupported("SentencePiece's pre-tokenizer with byte-level BPE")
         }
+        (TokenizerKind::ByteLevelBpe, P::None | P::Gpt2, Normalizer::None) => Ok(()),
         (TokenizerKind::ByteLevelBpe, ..) if data.add_space_prefix => {
-            unsupported("a space prefix with byte-level BPE")
+            unsupported("a space prefix with a normalizer or another pattern than GPT-2's")
         }
         (TokenizerKind::ByteLevelBpe, ..) => Ok(()),
     }

@@ -43,6 +43,12 @@ impl<'j> Field<'j> {
         self.value.and_then(Value::as_str).ok_or_else(|| self.wrong("a string"))
     }
 
+    /// A token's text: a string, or an object with it in `content`.
+    pub(super) fn token_text(&self) -> Result<&'j str, TokenizerFileError> {
+        let content = self.get("content");
+        if content.exists() { content.str() } else { self.str() }
+    }
+
     pub(super) fn bool_or(&self, default: bool) -> Result<bool, TokenizerFileError> {
         match self.value {
             None => Ok(default),

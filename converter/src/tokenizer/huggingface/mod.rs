@@ -4,6 +4,7 @@
 //! SentencePiece-style BPE with `▁` and byte fallback (Llama 1 and 2, also with `Metaspace`), and
 //! BERT's WordPiece. Written: the same.
 
+mod bert;
 mod fields;
 mod pattern;
 mod read;
@@ -19,6 +20,7 @@ use smidgen_runtime::tokenizer::{OwnedTokenizer, TokenizerSpec};
 use super::TokenizerFileError;
 use fields::Field;
 
+pub use bert::bert_options;
 pub use write::{to_json, write_directory, write_file};
 
 /// Reads the tokenizer of a checkpoint directory: `tokenizer.json` or else `vocab.json` with

@@ -13,11 +13,18 @@ pub(super) const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]
 pub(super) const CL100K: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s";
 pub(super) const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Recognizes a byte-level pre-tokenizer.
-pub(super) fn recognize(field: &Field<'_>) -> Result<PreTokenizer, TokenizerFileError> {
+/// Recognizes a byte-level pre-tokenizer, and whether it puts a space before texts.
+pub(super) fn recognize(field: &Field<'_>) -> Result<(PreTokenizer, bool), TokenizerFileError> {
     if field.type_name() == "ByteLevel" {
-        return Ok(if byte_level_cuts(field)? { PreTokenizer::Gpt2 } else { PreTokenizer::None });
+        let cuts = field.get("use_regex").bool_or(true)?;
+        let prefix = field.get("add_prefix_space").bool_or(true)?;
+        return Ok((if cuts { PreTokenizer::Gpt2 } else { PreTokenizer::None }, prefix));
     }
+    Ok((sequence(field)?, false))
+}
+
+/// A pattern, then `ByteLevel`.
+fn sequence(field: &Field<'_>) -> Result<PreTokenizer, TokenizerFileError> {
     if field.type_name() != "Sequence" {
         return Err(field.unsupported_component());
     }
@@ -36,11 +43,11 @@ pub(super) fn recognize(field: &Field<'_>) -> Result<PreTokenizer, TokenizerFile
     }
 }
 
-/// Whether this `ByteLevel` applies GPT-2's pattern.
+/// Whether this `ByteLevel`, which comes behind others, applies GPT-2's pattern.
 fn byte_level_cuts(field: &Field<'_>) -> Result<bool, TokenizerFileError> {
     let prefix = field.get("add_prefix_space");
     if prefix.bool_or(true)? {
-        return Err(prefix.unsupported("a space before the text"));
+        return Err(prefix.unsupported("a space before every part of a text"));
     }
     field.get("use_regex").bool_or(true)
 }
@@ -64,9 +71,12 @@ fn split_pattern(field: &Field<'_>) -> Result<PreTokenizer, TokenizerFileError> 
     }
 }
 
-/// How `tokenizer.json` says this pre-tokenizer.
-pub(super) fn describe(pattern: PreTokenizer) -> Option<Value> {
-    let bytes = |cut: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": cut});
+/// How `tokenizer.json` says this pre-tokenizer, with a space before texts if `prefix`.
+pub(super) fn describe(pattern: PreTokenizer, prefix: bool) -> Option<Value> {
+    if prefix && !matches!(pattern, PreTokenizer::None | PreTokenizer::Gpt2) {
+        return None;
+    }
+    let bytes = |cut: bool| json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": cut});
     let split = |regex: &str| {
         json!({"type": "Sequence", "pretokenizers": [
             {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false},

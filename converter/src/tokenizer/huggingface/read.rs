@@ -9,7 +9,7 @@ use smidgen_runtime::tokenizer::{
 };
 
 use super::fields::Field;
-use super::{pattern, root};
+use super::{bert, pattern, root};
 use crate::tokenizer::{TokenizerFileError, char_to_byte, merge_scores};
 
 /// SentencePiece's mark for a space.
@@ -20,7 +20,7 @@ pub(super) fn parse(json: &Value, path: &Path) -> Result<TokenizerSpec, Tokenize
     let json = root(json, path);
     let model = json.get("model");
     if model.type_name() == "WordPiece" {
-        return wordpiece(&json, &model);
+        return bert::read(&json, &model);
     }
     // Files from before the model had a `type` are all BPE.
     if !matches!(model.type_name(), "BPE" | "") || !model.exists() {
@@ -48,7 +48,7 @@ pub(super) fn parse(json: &Value, path: &Path) -> Result<TokenizerSpec, Tokenize
             return Err(model.get("ignore_merges").unsupported("ignoring merges over whole texts"));
         }
     } else {
-        spec.pre_tokenizer = pattern::recognize(&json.get("pre_tokenizer"))?;
+        (spec.pre_tokenizer, spec.add_space_prefix) = pattern::recognize(&json.get("pre_tokenizer"))?;
         spec.normalizer = byte_level_normalizer(&json.get("normalizer"))?;
         let decoder = json.get("decoder");
         if decoder.exists() && decoder.type_name() != "ByteLevel" {
@@ -72,61 +72,6 @@ pub(super) fn parse(json: &Value, path: &Path) -> Result<TokenizerSpec, Tokenize
         }
         spec.merges.clear();
     }
-    apply_template(&json.get("post_processor"), &mut spec)?;
-    Ok(spec)
-}
-
-/// BERT's tokenizer.
-fn wordpiece(json: &Field<'_>, model: &Field<'_>) -> Result<TokenizerSpec, TokenizerFileError> {
-    let prefix = model.get("continuing_subword_prefix");
-    if prefix.exists() && prefix.str()? != "##" {
-        return Err(prefix.unsupported(format!("{:?}", prefix.str()?)));
-    }
-    let longest = model.get("max_input_chars_per_word");
-    if longest.exists() && longest.u32()? != 100 {
-        return Err(longest.unsupported(format!("{} instead of 100", longest.u32()?)));
-    }
-    let pre_tokenizer = json.get("pre_tokenizer");
-    if pre_tokenizer.type_name() != "BertPreTokenizer" {
-        return Err(pre_tokenizer.unsupported_component());
-    }
-    let normalizer = json.get("normalizer");
-    if normalizer.type_name() != "BertNormalizer" {
-        return Err(normalizer.unsupported_component());
-    }
-    for option in ["clean_text", "handle_chinese_chars"] {
-        if !normalizer.get(option).bool_or(true)? {
-            return Err(normalizer.get(option).unsupported("turning this off"));
-        }
-    }
-    let lower = normalizer.get("lowercase").bool_or(true)?;
-    let strip = normalizer.get("strip_accents");
-    let normalizer = match (lower, strip.bool_or(lower)?) {
-        (true, true) => Normalizer::BertUncased,
-        (true, false) => Normalizer::BertAccents,
-        (false, false) => Normalizer::BertCased,
-        (false, true) => return Err(strip.unsupported("stripping accents without lower-casing")),
-    };
-    let decoder = json.get("decoder");
-    if decoder.exists() && decoder.type_name() != "WordPiece" {
-        return Err(decoder.unsupported_component());
-    }
-    let vocab = Vocabulary::read(json)?;
-    let unknown = vocab.id(&model.get("unk_token"))?;
-    let mut spec = TokenizerSpec {
-        kind: TokenizerKind::WordPiece,
-        pre_tokenizer: PreTokenizer::Bert,
-        normalizer,
-        add_bos: false,
-        add_space_prefix: false,
-        ignore_merges: false,
-        tokens: vocab.tokens(TokenizerKind::WordPiece, Some(unknown))?,
-        merges: Vec::new(),
-        bos: None,
-        unknown: Some(unknown),
-        end_tokens: Vec::new(),
-        added: vocab.added.iter().map(|(added, _, _)| *added).collect(),
-    };
     apply_template(&json.get("post_processor"), &mut spec)?;
     Ok(spec)
 }
@@ -186,6 +131,11 @@ fn sentencepiece_prefix(json: &Field<'_>) -> Result<(PreTokenizer, bool), Tokeni
             false => Err(normalizer.unsupported("byte_fallback without ▁ for spaces")),
         };
     }
+    // Gemma's cuts at spaces, of which the normalizer has left none.
+    let cut = pre_tokenizer.get("pattern").get("String");
+    if pre_tokenizer.type_name() == "Split" && replaced && cut.exists() && cut.str()? == " " {
+        return Ok((PreTokenizer::None, prefix));
+    }
     if pre_tokenizer.type_name() != "Metaspace" || prefix {
         return Err(pre_tokenizer.unsupported_component());
     }
@@ -213,7 +163,7 @@ fn sentencepiece_prefix(json: &Field<'_>) -> Result<(PreTokenizer, bool), Tokeni
 }
 
 /// What a post-processor puts before and behind a text: one token each at most.
-fn apply_template(field: &Field<'_>, spec: &mut TokenizerSpec) -> Result<(), TokenizerFileError> {
+pub(super) fn apply_template(field: &Field<'_>, spec: &mut TokenizerSpec) -> Result<(), TokenizerFileError> {
     let (bos, closing) = template(field)?;
     let n_tokens = spec.tokens.len();
     if let Some(id) = [bos, closing].into_iter().flatten().find(|id| *id as usize >= n_tokens) {
@@ -241,6 +191,9 @@ fn template(field: &Field<'_>) -> Result<(Option<u32>, Option<u32>), TokenizerFi
             let mut found = (None, None);
             for part in field.get("processors").list()? {
                 let (bos, closing) = template(&part)?;
+                if (bos.is_some() || closing.is_some()) && found != (None, None) {
+                    return Err(part.unsupported("putting more tokens around a text that has some"));
+                }
                 found = (found.0.or(bos), found.1.or(closing));
             }
             Ok(found)
@@ -276,16 +229,16 @@ fn template(field: &Field<'_>) -> Result<(Option<u32>, Option<u32>), TokenizerFi
 }
 
 /// Strings and ids, as the file has them.
-struct Vocabulary<'j> {
+pub(super) struct Vocabulary<'j> {
     field: Field<'j>,
     ids: HashMap<&'j str, u32>,
     n_tokens: u32,
     /// Added tokens: content, and whether it is special.
-    added: Vec<(Added, &'j str, bool)>,
+    pub(super) added: Vec<(Added, &'j str, bool)>,
 }
 
 impl<'j> Vocabulary<'j> {
-    fn read(json: &Field<'j>) -> Result<Self, TokenizerFileError> {
+    pub(super) fn read(json: &Field<'j>) -> Result<Self, TokenizerFileError> {
         let field = json.get("model").get("vocab");
         let mut ids = HashMap::new();
         for (text, id) in field.object()? {
@@ -326,13 +279,13 @@ impl<'j> Vocabulary<'j> {
         Ok(Self { field, ids, n_tokens: last + 1, added })
     }
 
-    fn id(&self, name: &Field<'_>) -> Result<u32, TokenizerFileError> {
+    pub(super) fn id(&self, name: &Field<'_>) -> Result<u32, TokenizerFileError> {
         let text = name.str()?;
         self.ids.get(text).copied().ok_or_else(|| name.error(format!("{text:?} is not in the vocabulary")))
     }
 
     /// Every token's meaning and role.
-    fn tokens(
+    pub(super) fn tokens(
         &self,
         kind: TokenizerKind,
         unknown: Option<u32>,

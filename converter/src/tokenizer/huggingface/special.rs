@@ -72,8 +72,7 @@ fn named(spec: &TokenizerSpec, field: &Field<'_>) -> Result<Option<u32>, Tokeniz
     if !field.exists() {
         return Ok(None);
     }
-    let content = field.get("content");
-    let text = if content.exists() { content.str()? } else { field.str()? };
+    let text = field.token_text()?;
     let is_it = |id: &u32| spec.tokens.get(*id as usize).is_some_and(|token| token.bytes == text.as_bytes());
     Ok(spec.added.iter().map(|added| added.id).find(is_it))
 }

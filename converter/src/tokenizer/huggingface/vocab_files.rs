@@ -1,5 +1,6 @@
 //! `vocab.json` and `merges.txt`: what byte-level tokenizers had before `tokenizer.json`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -23,46 +24,72 @@ pub(super) fn read(dir: &Path) -> Result<TokenizerSpec, TokenizerFileError> {
         "Qwen2Tokenizer" => (pattern::QWEN2, json!({"type": "NFC"})),
         _ => return Err(class.unsupported(format!("{name} without tokenizer.json"))),
     };
-    let added = added_tokens(&config, &vocab);
+    let prefix = root(&config, &config_path).get("add_prefix_space").bool_or(false)?;
+    // The class's own, and a space before texts only with GPT-2's pattern: others are refused by name.
+    let bytes =
+        |prefix: bool, cut: bool| json!({"type": "ByteLevel", "add_prefix_space": prefix, "use_regex": cut});
+    let pre_tokenizer = match regex {
+        pattern::GPT2 => bytes(prefix, true),
+        _ => json!({"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated"},
+            bytes(prefix, false),
+        ]}),
+    };
+    let added = added_tokens(&config, &vocab, dir)?;
     let whole = json!({
         "added_tokens": added,
         "normalizer": normalizer,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated"},
-            {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false},
-        ]},
+        "pre_tokenizer": pre_tokenizer,
         "model": {"type": "BPE", "vocab": vocab, "merges": merge_lines(&merges_path)?},
     });
     read::parse(&whole, &vocab_path)
 }
 
-/// The lines of `merges.txt`, without its version.
+/// The lines of `merges.txt`, without its version, which is the first line if it is there.
 fn merge_lines(path: &Path) -> Result<Vec<String>, TokenizerFileError> {
     let text = String::from_utf8(read_bytes(path)?).map_err(|error| {
         TokenizerFileError::field(path, format!("byte {}", error.utf8_error().valid_up_to()), "is not UTF-8")
     })?;
-    let lines = text.split('\n').map(|line| line.trim_end_matches('\r'));
-    Ok(lines.filter(|line| !line.is_empty() && !line.starts_with("#version")).map(String::from).collect())
+    let lines = text.split('\n').map(|line| line.trim_end_matches('\r')).enumerate();
+    let is_other =
+        |(number, line): &(usize, &str)| line.is_empty() || (*number == 0 && line.starts_with("#version"));
+    Ok(lines.filter(|line| !is_other(line)).map(|(_, line)| line.into()).collect())
 }
 
-/// `added_tokens_decoder` as `tokenizer.json` would list it; without one, GPT-2's only special token.
-fn added_tokens(config: &Value, vocab: &Value) -> Vec<Value> {
-    match config.get("added_tokens_decoder").and_then(Value::as_object) {
-        Some(decoder) => decoder
-            .iter()
-            .map(|(id, token)| {
-                let mut token = token.clone();
-                token["id"] = id.parse::<u32>().map_or(Value::Null, Value::from);
-                token
-            })
-            .collect(),
-        None => {
-            let name = "<|endoftext|>";
-            vocab
-                .get(name)
-                .map(|id| json!({"id": id, "content": name, "special": true}))
-                .into_iter()
-                .collect()
-        }
+/// `added_tokens_decoder` as `tokenizer.json` would list it; without one, what the older
+/// `added_tokens.json` has and GPT-2's only special token.
+fn added_tokens(config: &Value, vocab: &Value, dir: &Path) -> Result<Vec<Value>, TokenizerFileError> {
+    if let Some(decoder) = config.get("added_tokens_decoder").and_then(Value::as_object) {
+        let listed = decoder.iter().map(|(id, token)| {
+            let mut token = token.clone();
+            token["id"] = id.parse::<u32>().map_or(Value::Null, Value::from);
+            token
+        });
+        return Ok(listed.collect());
     }
+    let usual = "<|endoftext|>";
+    let mut ids: BTreeMap<String, Value> =
+        vocab.get(usual).map(|id| (usual.to_owned(), id.clone())).into_iter().collect();
+    let path = dir.join("added_tokens.json");
+    if path.exists() {
+        let json = read_json(&path)?;
+        ids.extend(root(&json, &path).object()?.clone());
+    }
+    let map_path = dir.join("special_tokens_map.json");
+    let map = if map_path.exists() { read_json(&map_path)? } else { json!({}) };
+    let is_special = |text: &str| text == usual || names_special(config, text) || names_special(&map, text);
+    let token = |(text, id): (String, Value)| {
+        let special = is_special(&text);
+        json!({"id": id, "content": text, "special": special, "normalized": !special})
+    };
+    Ok(ids.into_iter().map(token).collect())
+}
+
+/// Whether a `…_token` of `config`, or its `additional_special_tokens`, is `text`.
+fn names_special(config: &Value, text: &str) -> bool {
+    let is_it = |token: &Value| token.as_str().or_else(|| token.get("content")?.as_str()) == Some(text);
+    config.as_object().into_iter().flatten().any(|(name, value)| match value {
+        Value::Array(tokens) => name == "additional_special_tokens" && tokens.iter().any(is_it),
+        _ => name.ends_with("_token") && is_it(value),
+    })
 }

@@ -28,7 +28,7 @@ pub fn to_json(spec: &TokenizerSpec) -> Result<String, TokenizerFileError> {
         TokenizerKind::SentencePieceBpe => false,
         other => return Err(unwritable(format!("a tokenizer of kind {other:?}"))),
     };
-    let pre_tokenizer = match pattern::describe(spec.pre_tokenizer) {
+    let pre_tokenizer = match pattern::describe(spec.pre_tokenizer, spec.add_space_prefix) {
         Some(described) if byte_level => described,
         _ if !byte_level => metaspace(spec),
         _ => return Err(unwritable(format!("the pre-tokenizer {:?}", spec.pre_tokenizer))),
@@ -75,10 +75,8 @@ pub fn to_json(spec: &TokenizerSpec) -> Result<String, TokenizerFileError> {
 fn wordpiece(spec: &TokenizerSpec) -> Result<String, TokenizerFileError> {
     let names: Vec<String> = spec.tokens.iter().map(|token| name(token, spec.kind)).collect();
     let name_of = |id: u32| names.get(id as usize).cloned();
-    let (lower, strip) = match spec.normalizer {
-        Normalizer::BertUncased => (true, true),
-        Normalizer::BertAccents => (true, false),
-        _ => (false, false),
+    let Some(rules) = spec.normalizer.bert_rules() else {
+        return Err(unwritable(format!("WordPiece with the normalizer {:?}", spec.normalizer)));
     };
     let model = WordPieceModel {
         r#type: "WordPiece",
@@ -91,8 +89,9 @@ fn wordpiece(spec: &TokenizerSpec) -> Result<String, TokenizerFileError> {
     let rest = json!({
         "version": "1.0", "truncation": null, "padding": null,
         "added_tokens": added_tokens(spec, &names),
-        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
-            "strip_accents": strip, "lowercase": lower},
+        "normalizer": {"type": "BertNormalizer", "clean_text": rules.clean_text,
+            "handle_chinese_chars": rules.handle_chinese_chars,
+            "strip_accents": rules.strip_accents, "lowercase": rules.lowercase},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": post_processor(spec, name_of),
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},

@@ -1,6 +1,6 @@
 //! BERT's way with text: clean, space CJK, strip accents, lower-case, cut at spaces and punctuation.
 
-use super::super::data::Normalizer;
+use super::super::data::BertRules;
 use super::super::unicode::{contains, is_space};
 use super::tables::{BERT_ACCENTS, BERT_PUNCTUATION, BERT_REMOVED};
 use super::{decompose, insert_by_class};
@@ -12,7 +12,7 @@ pub(crate) const MAX_WORD_CHARS: usize = 100;
 /// [`MAX_WORD_CHARS`] of them are needed); with `None` for a word that is too long.
 pub(crate) fn for_each_word<E>(
     text: &str,
-    normalizer: Normalizer,
+    rules: BertRules,
     words: &mut [u32],
     mut word: impl FnMut(&mut [u32], Option<usize>) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -25,7 +25,7 @@ pub(crate) fn for_each_word<E>(
     };
     let mut result = Ok(());
     for c in text.chars() {
-        normalized(c, normalizer, &mut |c| {
+        normalized(c, rules, &mut |c| {
             if result.is_err() {
                 return;
             }
@@ -41,9 +41,9 @@ pub(crate) fn for_each_word<E>(
                 Kind::Word => {
                     if len < MAX_WORD_CHARS {
                         // Marks that are not stripped are in canonical order.
-                        match normalizer {
-                            Normalizer::BertUncased => insert_by_class(words, len, c),
-                            _ => words.get_mut(len).into_iter().for_each(|slot| *slot = c),
+                        match rules.strip_accents {
+                            true => insert_by_class(words, len, c),
+                            false => words.get_mut(len).into_iter().for_each(|slot| *slot = c),
                         }
                     }
                     len += 1;
@@ -73,30 +73,37 @@ fn kind(c: u32) -> Kind {
 }
 
 /// The characters that `c` becomes.
-fn normalized(c: char, normalizer: Normalizer, each: &mut impl FnMut(u32)) {
-    if contains(&BERT_REMOVED, c) {
+fn normalized(c: char, rules: BertRules, each: &mut impl FnMut(u32)) {
+    if rules.clean_text && contains(&BERT_REMOVED, c) {
         return;
     }
     if is_space(c) {
         return each(SPACE);
     }
-    let cjk = is_cjk(c);
+    let cjk = rules.handle_chinese_chars && is_cjk(c);
     if cjk {
         each(SPACE);
     }
-    match normalizer {
-        Normalizer::BertUncased => decompose(u32::from(c), &mut |part| {
+    if rules.strip_accents {
+        decompose(u32::from(c), &mut |part| {
             if let Some(part) = char::from_u32(part)
                 && !(u32::from(part) >= 0x300 && contains(&BERT_ACCENTS, part))
             {
-                part.to_lowercase().for_each(|c| each(u32::from(c)));
+                cased(part, rules, each);
             }
-        }),
-        Normalizer::BertAccents => c.to_lowercase().for_each(|c| each(u32::from(c))),
-        _ => each(u32::from(c)),
+        });
+    } else {
+        cased(c, rules, each);
     }
     if cjk {
         each(SPACE);
+    }
+}
+
+fn cased(c: char, rules: BertRules, each: &mut impl FnMut(u32)) {
+    match rules.lowercase {
+        true => c.to_lowercase().for_each(|c| each(u32::from(c))),
+        false => each(u32::from(c)),
     }
 }
 
