@@ -10,6 +10,8 @@ mod checkpoint;
 pub mod convert;
 mod detect;
 mod error;
+#[cfg(test)]
+mod formats_tests;
 pub mod gguf;
 pub mod huggingface;
 pub mod llama2c;
@@ -20,6 +22,8 @@ pub mod quality;
 mod rope;
 pub mod smidgen;
 mod source;
+#[cfg(test)]
+mod test_formats;
 #[cfg(test)]
 mod test_models;
 pub mod tokenizer;

@@ -4,78 +4,10 @@ use std::path::PathBuf;
 use smidgen_runtime::format::DType;
 
 use super::*;
+use crate::test_formats::llama2c as export;
 use crate::test_models::{Random, llama, random};
 
 const CHOICE: TokenizerChoice = TokenizerChoice::Found;
-
-/// The row of a pair-wise rotated matrix that row `row` of a half-wise rotated one comes from:
-/// Hugging Face's conversion is reshape(heads, 2, d/2) of pairs, with axes 1 and 2 swapped.
-fn pair_row(row: usize, head_dim: usize) -> usize {
-    let (head, half, i) = (row / head_dim, row % head_dim / (head_dim / 2), row % (head_dim / 2));
-    head * head_dim + 2 * i + half
-}
-
-/// Writes a checkpoint as llama2.c's `export.py` does, by the format's description.
-fn export(checkpoint: &Checkpoint, version: u32) -> Vec<u8> {
-    let config = &checkpoint.config;
-    let tied = !checkpoint.has(Role::Head);
-    let mut bytes = Vec::new();
-    let int = |bytes: &mut Vec<u8>, value: i32| bytes.extend(value.to_le_bytes());
-    if version > 0 {
-        bytes.extend(b"24ka");
-        int(&mut bytes, version as i32);
-    }
-    let vocab = if version == 0 && !tied { -(config.vocab_size as i32) } else { config.vocab_size as i32 };
-    let (dim, ffn, layers) = (config.dim as i32, config.ffn_dim as i32, config.n_layers as i32);
-    let (heads, kv_heads, context) =
-        (config.n_heads as i32, config.n_kv_heads as i32, config.context_len as i32);
-    for value in [dim, ffn, layers, heads, kv_heads, vocab, context] {
-        int(&mut bytes, value);
-    }
-    if version > 0 {
-        bytes.push(u8::from(tied));
-        bytes.resize(256, 0);
-    }
-    let mut put = |roles: &[Role], layers: u32| {
-        for &role in roles {
-            for layer in 0..layers {
-                let tensor = checkpoint.tensor(layer, role).unwrap();
-                let (rows, cols) = tensor.shape();
-                let values = tensor.read();
-                let mut paired = values.clone();
-                if matches!(role, Role::Q | Role::K) {
-                    for row in 0..rows {
-                        let to = pair_row(row, config.head_dim as usize) * cols;
-                        paired[to..to + cols].copy_from_slice(&values[row * cols..][..cols]);
-                    }
-                }
-                bytes.extend(paired.iter().flat_map(|value| value.to_le_bytes()));
-            }
-        }
-    };
-    let layers = config.n_layers;
-    let blocks = [Role::Q, Role::K, Role::V, Role::O];
-    if version == 0 {
-        put(&[Role::Embedding], 1);
-        put(&[Role::AttnNorm], layers);
-        put(&blocks, layers);
-        put(&[Role::FfnNorm, Role::Gate, Role::Down, Role::Up], layers);
-        put(&[Role::FinalNorm], 1);
-        let tables = (config.context_len * config.head_dim) as usize;
-        bytes.extend(core::iter::repeat_n(0x55, 4 * tables));
-    } else {
-        put(&[Role::AttnNorm], layers);
-        put(&[Role::FfnNorm], layers);
-        put(&[Role::FinalNorm], 1);
-        put(&[Role::Embedding], 1);
-        put(&blocks, layers);
-        put(&[Role::Gate, Role::Down, Role::Up], layers);
-    }
-    if !tied {
-        bytes.extend(checkpoint.read(0, Role::Head).unwrap().iter().flat_map(|value| value.to_le_bytes()));
-    }
-    bytes
-}
 
 /// llama2.c has no head width of its own.
 fn config() -> Config {

@@ -1,60 +1,11 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::test_formats::llmc as export;
 use crate::test_models::{random, survive_damage};
 
 fn config() -> Config {
     Config { ffn_dim: 48, ..crate::test_models::gpt2() }
-}
-
-/// Writes a checkpoint as llm.c's `train_gpt2.py` does, by the format's description.
-fn export(checkpoint: &Checkpoint, version: u32) -> Vec<u8> {
-    let config = &checkpoint.config;
-    let mut header = vec![0_u32; 256];
-    let padded = config.vocab_size.next_multiple_of(128);
-    header[..8].copy_from_slice(&[
-        MAGIC,
-        version,
-        config.context_len,
-        config.vocab_size,
-        config.n_layers,
-        config.n_heads,
-        config.dim,
-        padded,
-    ]);
-    let mut bytes: Vec<u8> = header.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let mut put = |values: &[f32]| {
-        for value in values {
-            match version {
-                3 => bytes.extend(value.to_le_bytes()),
-                _ => bytes.extend(half::bf16::from_f32(*value).to_le_bytes()),
-            }
-        }
-    };
-    put(&checkpoint.read(0, Role::Embedding).unwrap());
-    put(&vec![7.0; ((padded - config.vocab_size) * config.dim) as usize]);
-    put(&checkpoint.read(0, Role::PositionEmbedding).unwrap());
-    for roles in [
-        &[Role::AttnNorm][..],
-        &[Role::AttnNormBias],
-        &[Role::Q, Role::K, Role::V],
-        &[Role::QBias, Role::KBias, Role::VBias],
-        &[Role::O],
-        &[Role::OBias],
-        &[Role::FfnNorm],
-        &[Role::FfnNormBias],
-        &[Role::Up],
-        &[Role::UpBias],
-        &[Role::Down],
-        &[Role::DownBias],
-    ] {
-        for layer in 0..config.n_layers {
-            roles.iter().for_each(|role| put(&checkpoint.read(layer, *role).unwrap()));
-        }
-    }
-    put(&checkpoint.read(0, Role::FinalNorm).unwrap());
-    put(&checkpoint.read(0, Role::FinalNormBias).unwrap());
-    bytes
 }
 
 fn biased() -> Checkpoint {
