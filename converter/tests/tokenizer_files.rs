@@ -136,7 +136,8 @@ fn a_space_comes_before_every_text_that_has_none() {
     json["model"]["vocab"] = json!({"a": 0, "Ġ": 1, "Ġa": 2, "Ċ": 3, "'": 4});
     json["pre_tokenizer"]["add_prefix_space"] = true.into();
     // Text, ids with special tokens, ids without, and those without GPT-2's pattern.
-    let cases: [(&str, &[u32], &[u32], &[u32]); 11] = [
+    type Case<'c> = (&'c str, &'c [u32], &'c [u32], &'c [u32]);
+    let cases: [Case<'_>; 11] = [
         ("a", &[2], &[2], &[2]),
         (" a", &[2], &[2], &[2]),
         ("  a", &[1, 2], &[1, 2], &[1, 2]),
