@@ -50,30 +50,29 @@ impl Tokenizer<'_> {
             from = end;
             let (before, after) = (text.get(..start).unwrap_or(""), text.get(end..).unwrap_or(""));
             let plain = special == Special::Plain && self.token_type(id) != TokenType::UserDefined;
+            // In a spaced text a token begins with the space before it, or with the one before the text.
+            let prefix_is_left = pass == Pass::Spaced && first && start > 0;
+            let before = match before.char_indices().next_back() {
+                Some((space, _)) if pass == Pass::Spaced => before.get(..space).unwrap_or(""),
+                _ => before,
+            };
             if plain || (flags & SINGLE_WORD != 0 && (ends_with_word(before) || starts_with_word(after))) {
                 continue;
             }
             // In Hugging Face's normalized text `▁` stands for spaces, and is no white space.
             let strips = |c: char| is_space(c) && (pass != Pass::Spaced || c != ' ');
-            let (mut start, mut end) = (start, end);
-            if flags & STRIP_LEFT != 0 {
-                start = before.trim_end_matches(strips).len().max(done);
-            }
-            if flags & STRIP_RIGHT != 0 {
-                end += after.len() - after.trim_start_matches(strips).len();
-            }
-            // The token's space is the one before it, or the one before the text.
-            let prefix_is_left = pass == Pass::Spaced && first && start > 0;
-            if pass == Pass::Spaced && start > done {
-                start -=
-                    text.get(..start).and_then(|before| before.chars().next_back()).map_or(0, char::len_utf8);
-            }
+            let stripped =
+                |flag, text: &str, rest: &str| if flags & flag == 0 { text.len() } else { rest.len() };
+            let start = stripped(STRIP_LEFT, before, before.trim_end_matches(strips)).max(done);
+            let end = end + after.len() - stripped(STRIP_RIGHT, after, after.trim_start_matches(strips));
             if done < start || prefix_is_left {
                 each(Part::Text { text: text.get(done..start).unwrap_or(""), first })?;
             }
             each(Part::Token(id))?;
             first = false;
-            done = end.max(done);
+            // Behind a token that stands in white space which the one before it took, the reference goes
+            // on with what is left of that white space.
+            done = end;
         }
         match text.get(done..) {
             Some(rest) if !rest.is_empty() => each(Part::Text { text: rest, first }),

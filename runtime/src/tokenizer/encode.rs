@@ -178,7 +178,12 @@ impl<'a> Tokenizer<'a> {
             let Some((words, scratch)) = scratch.split_at_mut_checked(needed) else {
                 return Err(EncodeError::ScratchTooSmall { needed, capacity });
             };
-            let bytes = normalize::nfc(piece, words);
+            let sorting = normalize::sorting_len(piece);
+            if scratch.len() < sorting {
+                let needed = needed.saturating_add(sorting);
+                return Err(EncodeError::ScratchTooSmall { needed, capacity });
+            }
+            let bytes = normalize::nfc(piece, words, scratch);
             let larger = |error| match error {
                 EncodeError::ScratchTooSmall { needed: more, .. } => {
                     EncodeError::ScratchTooSmall { needed: needed.saturating_add(more), capacity }

@@ -317,6 +317,12 @@ fn added_tokens_keep_their_rules() {
     assert_eq!(ids("<a> x"), [256, 32, 120]);
     assert_eq!(encode(&t, "<a> x", Special::Plain, false), [258]);
     assert_eq!(ids("y <m> \n<m> z"), [121, 259, 259, 122]);
+    // "<m>" takes both line ends, of which "\n" is a token too: what is behind that goes on as text.
+    let mut again = spec.clone();
+    again.tokens.push(TokenSpec { token_type: TokenType::UserDefined, ..normal("\t") });
+    again.added.push(Added::new(260));
+    let again = OwnedTokenizer::build(&again).unwrap();
+    assert_eq!(encode(&again.tokenizer(), "<m>\t\nz", Special::Parsed, false), [259, 260, 10, 122]);
     #[cfg(feature = "unicode")]
     assert_eq!(
         ids("cat.cat cats _cat é\u{301}cat"),
@@ -349,6 +355,27 @@ fn a_space_comes_before_the_text_as_the_file_says() {
         spec.pre_tokenizer = pattern;
         let owned = OwnedTokenizer::build(&spec).unwrap();
         assert_eq!(encode(&owned.tokenizer(), text, Special::Parsed, false), wanted, "{pattern:?} {text:?}");
+    }
+}
+
+#[cfg(feature = "unicode")]
+#[test]
+fn a_token_in_spaced_text_looks_behind_its_space() {
+    let mut tokens: Vec<TokenSpec> = [" ", "a", " a", "\t"].map(normal).to_vec();
+    tokens
+        .extend(["<l>", "<w>"].map(|text| TokenSpec { token_type: TokenType::UserDefined, ..normal(text) }));
+    let mut spec = TokenizerSpec { add_space_prefix: true, ..spec(TokenizerKind::SentencePieceBpe, tokens) };
+    let added = |id| Added { normalized: true, ..Added::new(id) };
+    spec.added = vec![Added { lstrip: true, ..added(4) }, Added { single_word: true, ..added(5) }];
+    let owned = OwnedTokenizer::build(&spec).unwrap();
+    for (text, wanted) in [
+        ("a\t <l>", &[2, 4][..]),
+        ("\t <l>", &[0, 4]),
+        ("a  <l>", &[2, 0, 4]),
+        ("a <w>", &[2, 0]),
+        ("a\t <w>", &[2, 3, 5]),
+    ] {
+        assert_eq!(encode(&owned.tokenizer(), text, Special::Plain, false), wanted, "{text:?}");
     }
 }
 
