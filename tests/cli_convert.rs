@@ -131,6 +131,32 @@ fn a_checkpoint_becomes_a_file_that_is_as_good() {
 }
 
 #[test]
+fn a_text_calibrates() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    write_checkpoint(&directory.path().join("model"));
+    std::fs::write(at("text"), "Once upon a time there was a small model. ".repeat(20)).unwrap();
+    let (model, text, out) = (at("model"), at("text"), at("out"));
+    let convert = |more: &[&str]| {
+        let arguments = [&["convert", &model, "-o", &out, "--quant", "q4"], more].concat();
+        let stderr = smidgen(&arguments).assert().success().get_output().stderr.clone();
+        (std::fs::read(&out).unwrap(), String::from_utf8(stderr).unwrap())
+    };
+    let (plain, _) = convert(&[]);
+    let (gptq, note) = convert(&["--calibrate", &text]);
+    assert!(note.contains("calibrated with 840 tokens of "), "{note}");
+    let (weighted, _) = convert(&["--calibrate", &text, "--calibration", "weighted"]);
+    assert!(plain != gptq && gptq != weighted && weighted != plain);
+    assert!(convert(&["--calibrate", &text, "--calibration", "gptq"]).0 == gptq);
+    std::fs::remove_file(&out).unwrap();
+    assert!(error(&["convert", &model, "-o", &out, "--calibrate", &at("no")]).contains("no: No such file"));
+    let none = error(&["convert", &model, "-o", &out, "--tokenizer", "none", "--calibrate", &text]);
+    assert!(none.contains("--calibrate: the checkpoint has no tokenizer"), "{none}");
+    assert!(!Path::new(&out).exists());
+    smidgen(&["convert", &model, "-o", &out, "--calibration", "gptq"]).assert().code(2);
+}
+
+#[test]
 fn people_get_tables() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name).display().to_string();

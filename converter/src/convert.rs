@@ -15,9 +15,11 @@ use smidgen_runtime::format::{DType, KvType, Meta, QUAD, Role, TensorSize};
 use smidgen_runtime::tokenizer::OwnedTokenizer;
 
 pub use options::{ConvertOptions, KeepRule};
+pub(crate) use quantizer::for_each_width;
 pub use report::{ConvertReport, TensorReport};
 
 use crate::atomic::write_file;
+use crate::calibrate::{Seen, quantize_row};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, io_at};
 use crate::source::TensorSource;
@@ -111,7 +113,8 @@ pub fn write<W: Write + Seek>(
         let source = checkpoint.tensor(tensor.layer, tensor.role)?;
         let (rows, cols) = tensor.role.shape(&config);
         let cut = (rows < source.shape().0).then(|| source.rows(0..rows));
-        let loss = pack(tensor, cut.as_ref().unwrap_or(source), bytes)?;
+        let seen = options.calibration.as_ref().and_then(|seen| seen.of(tensor.layer, tensor.role));
+        let loss = pack(tensor, cut.as_ref().unwrap_or(source), seen, bytes)?;
         source.release();
         reports.push(TensorReport::new(tensor, (rows, cols), bytes.len(), &loss));
         Ok::<(), Failure>(())
@@ -143,7 +146,12 @@ impl From<WriteError> for Failure {
 }
 
 /// Packs a tensor, all cores at once. What comes out does not depend on how many there are.
-fn pack(plan: &TensorPlan, source: &TensorSource, bytes: &mut Vec<u8>) -> Result<PackLoss, Error> {
+fn pack(
+    plan: &TensorPlan,
+    source: &TensorSource,
+    seen: Option<&Seen>,
+    bytes: &mut Vec<u8>,
+) -> Result<PackLoss, Error> {
     let (rows, cols) = source.shape();
     let size = TensorSize::new(plan.dtype, rows, cols)
         .ok_or_else(|| Error::Option(format!("tensor {} is too large for this machine", plan.role.name())))?;
@@ -156,7 +164,18 @@ fn pack(plan: &TensorPlan, source: &TensorSource, bytes: &mut Vec<u8>) -> Result
             values.resize(rows.len() * cols, 0.0);
             source.read_rows(rows.clone(), values);
             check_values(plan, rows.start, cols, values)?;
-            Ok(quantizer::pack(slab, values, None))
+            Ok(match seen {
+                Some(seen) if seen.factor.is_some() => {
+                    let mut blocks = Vec::new();
+                    slab.pack_with(values, |row, block, _| {
+                        if block == 0 {
+                            blocks = quantize_row(plan.dtype, &values[row * cols..(row + 1) * cols], seen);
+                        }
+                        blocks[block].clone()
+                    })
+                }
+                _ => quantizer::pack(slab, values, seen.map(|seen| &seen.importance[..])),
+            })
         })
         .collect();
     // In order of rows: the first bad weight is named, and sums are always the same.

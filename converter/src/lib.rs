@@ -6,6 +6,7 @@
 
 pub mod atomic;
 mod bytes;
+pub mod calibrate;
 mod checkpoint;
 pub mod convert;
 mod detect;

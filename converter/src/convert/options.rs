@@ -1,9 +1,11 @@
 //! What the user may choose, and which type each tensor gets by it.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use smidgen_runtime::format::{DType, KvType, Role};
 
+use crate::calibrate::Calibration;
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 
@@ -19,12 +21,14 @@ pub struct ConvertOptions {
     pub context: Option<u32>,
     /// How keys and values are kept by default: F32 in an F32 file, else Q8.
     pub kv_type: Option<KvType>,
+    /// What a text showed of the matrices' inputs, for Q8 and Q4.
+    pub calibration: Option<Arc<Calibration>>,
 }
 
 impl ConvertOptions {
     /// All matrices in one type (but see [`ConvertOptions::dtype`]).
     pub const fn new(dtype: DType) -> Self {
-        Self { dtype, keep: Vec::new(), context: None, kv_type: None }
+        Self { dtype, keep: Vec::new(), context: None, kv_type: None, calibration: None }
     }
 
     /// The type that a tensor gets.

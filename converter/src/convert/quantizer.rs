@@ -39,6 +39,8 @@ macro_rules! for_each_width {
     };
 }
 
+pub(crate) use for_each_width;
+
 for_each_width! {
     /// [`Slab::pack`].
     pub(super) fn pack(slab: &mut Slab<'_>, values: &[f32], importance: Option<&[f32]>) -> PackLoss {
