@@ -4,8 +4,8 @@
 //! ```text
 //! cargo run --release -p smidgen-converter --example tokenizer_speed -- TOKENIZER TEXT [MEGABYTES]
 //! ```
-//! One thread, the median of five; every line of the text is encoded by itself, as the peers do. Then
-//! stretches without a cut, of 1, 10, 100, 1,000 and 10,000 kB, to show that time grows as n log n.
+//! One thread, the median of five; every line of the text is encoded by itself, as the peers do.
+//! `tokenizer_curve` has texts that are hard on purpose.
 
 use std::path::Path;
 use std::time::Instant;
@@ -46,17 +46,6 @@ fn main() {
         ids.len()
     });
     assert_eq!(ids.len(), count);
-    for (name, pattern) in [("one letter", "a"), ("no space", "abcdefghijklmnopqrstuvwxyz")] {
-        for kilobytes in [1, 10, 100, 1000, 10_000] {
-            let text = pattern.repeat(1000 * kilobytes / pattern.len());
-            let mut scratch = vec![0; scratch_words(text.len())];
-            let start = Instant::now();
-            let mut count = 0;
-            tokenizer.encode_each(&text, Special::Plain, false, &mut scratch, |_| count += 1).expect("room");
-            let nanoseconds = start.elapsed().as_nanos() as f64 / text.len() as f64;
-            println!("{name:20} {kilobytes:6} kB  {nanoseconds:8.1} ns a byte  {count} tokens");
-        }
-    }
 }
 
 /// The median of five runs.
