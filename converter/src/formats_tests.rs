@@ -16,8 +16,8 @@ use crate::test_models::{byte_tokenizer, random};
 use crate::{Checkpoint, ConvertOptions, TensorSource, TokenizerChoice, convert, huggingface, open};
 
 /// A family of models, as its checkpoints are in all that formats have to say of it.
-struct Family {
-    name: &'static str,
+pub(crate) struct Family {
+    pub(crate) name: &'static str,
     /// What `config.json` says besides what our writer writes.
     config: fn() -> Value,
     extra: &'static [Role],
@@ -43,7 +43,7 @@ const LLAMA: Family = Family {
     llama2c: true,
 };
 
-const FAMILIES: [Family; 7] = [
+pub(crate) const FAMILIES: [Family; 7] = [
     Family { name: "GPT-2", llama2c: false, ..LLAMA },
     LLAMA,
     Family {
@@ -105,7 +105,7 @@ impl Family {
 
     /// Every number is n/1024 (norms n/64) with at most seven bits, and every 32nd is ±127/1024: F16, BF16,
     /// and eight bits with a scale for 32 hold them all.
-    fn model(&self) -> Checkpoint {
+    pub(crate) fn model(&self) -> Checkpoint {
         let architecture = if self.is_gpt2() { Architecture::Gpt2 } else { Architecture::Llama };
         let config = Config {
             architecture,
@@ -157,7 +157,7 @@ impl Family {
     }
 
     /// The same family in the formats that can say it; each cell is a name and where the model lies.
-    fn cells(&self, at: &Path, model: &Checkpoint) -> Vec<(&'static str, std::path::PathBuf)> {
+    pub(crate) fn cells(&self, at: &Path, model: &Checkpoint) -> Vec<(&'static str, std::path::PathBuf)> {
         let mut cells = Vec::new();
         let original = at.join("original");
         self.directory(&original, model);

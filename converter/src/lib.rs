@@ -14,6 +14,8 @@ mod error;
 #[cfg(test)]
 mod formats_tests;
 pub mod gguf;
+#[cfg(test)]
+mod hostile_tests;
 pub mod huggingface;
 pub mod llama2c;
 pub mod llmc;
