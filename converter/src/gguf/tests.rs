@@ -39,14 +39,15 @@ fn what_is_written_is_read_back_to_the_bit() {
         random(llama(), &[Role::Head], 2),
         random(llama(), &[&QKV[..], &[Role::OBias]].concat(), 3),
         random(llama(), &QKV, 4),
+        random(smidgen_runtime::Config { n_heads: 2, ..llama() }, &QKV, 4),
         random(llama(), &[Role::QNorm, Role::KNorm, Role::Head], 5),
         stretched(random(llama(), &[], 6), 500.0, llama3),
         stretched(random(llama(), &[], 7), 100.0, RopeScaling::Linear { factor: 2.5 }),
         random(gpt2(), &gpt2_biases, 8),
         random(larger, &[Role::Head], 9),
     ];
-    models[8].tokenizer = Some(byte_tokenizer());
-    models[8].chat_template = "{{ messages }}".into();
+    models[9].tokenizer = Some(byte_tokenizer());
+    models[9].chat_template = "{{ messages }}".into();
     for (i, model) in models.iter().enumerate() {
         let path = directory.path().join(format!("{i}.gguf"));
         write(&path, model, GgufOptions::default()).unwrap();
@@ -67,13 +68,21 @@ fn what_is_written_is_read_back_to_the_bit() {
 #[test]
 fn only_llama_files_have_their_rotary_rows_in_pairs() {
     let directory = tempfile::tempdir().unwrap();
-    for (extra, permuted) in [(&[][..], true), (&QKV[..], false), (&[Role::QNorm, Role::KNorm][..], false)] {
-        let model = random(llama(), extra, 11);
+    // Queries as wide as the model are qwen2's, wider ones with biases go as a llama.
+    let wide = llama();
+    let square = smidgen_runtime::Config { n_heads: 2, ..wide };
+    for (config, extra, permuted) in [
+        (wide, &[][..], true),
+        (square, &QKV[..], false),
+        (wide, &QKV[..], true),
+        (wide, &[Role::QNorm, Role::KNorm][..], false),
+    ] {
+        let model = random(config, extra, 11);
         let path = directory.path().join("model.gguf");
         write(&path, &model, GgufOptions::default()).unwrap();
         let file = file::File::open(&path).unwrap();
-        let (heads, half, dim) = (4, 3, 12);
-        let stored = file.tensor("blk.1.attn_q.weight", Some(24), dim).unwrap().read();
+        let (heads, half, dim) = (config.n_heads as usize, 3, 12);
+        let stored = file.tensor("blk.1.attn_q.weight", Some(heads * 2 * half), dim).unwrap().read();
         let ours = model.read(1, Role::Q).unwrap();
         for (head, h, i) in
             (0..heads).flat_map(|a| (0..2).flat_map(move |b| (0..half).map(move |c| (a, b, c))))

@@ -149,8 +149,10 @@ fn architecture(checkpoint: &Checkpoint) -> Result<&'static str, Error> {
             refuse("biases and norms of queries and keys")
         }
         (_, _, [true, true]) => Ok("qwen3"),
-        ([true, true, true], false, _) => Ok("qwen2"),
-        ([true, true, true], true, _) | ([false, false, false], false, _) => Ok("llama"),
+        // llama.cpp's qwen2 takes queries to be as wide as the model; its llama takes any width, and biases
+        // one by one.
+        ([true, true, true], false, _) if config.q_dim() == config.dim as usize => Ok("qwen2"),
+        ([true, true, true], _, _) | ([false, false, false], false, _) => Ok("llama"),
         _ => refuse("biases on some of queries, keys, values and output"),
     }
 }

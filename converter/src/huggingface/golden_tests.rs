@@ -13,11 +13,12 @@ const QKV: [Role; 3] = [Role::QBias, Role::KBias, Role::VBias];
 
 /// Logits behind the twelfth token, from `tools/transformers_golden.py` with transformers 5.23 and
 /// PyTorch 2.15.
-const GOLDEN: [(&str, [f32; 8]); 7] = [
+const GOLDEN: [(&str, [f32; 8]); 8] = [
     ("llama", [-0.40095, -2.50402, -0.46651, 0.18489, 0.22934, 0.10061, -0.16018, 0.16041]),
     ("llama3_tied", [0.56114, 1.93459, -1.85173, -2.42921, 0.09857, -1.35532, -1.41989, 0.05603]),
     ("llama_biased", [-1.04214, -0.61348, 0.70082, 1.77757, 0.45838, 2.62554, -0.42622, 1.93616]),
     ("qwen2", [2.99728, 0.14411, 0.61642, -0.1121, 2.08623, 3.80367, -2.71467, -2.1174]),
+    ("qwen2_square", [1.69234, -1.40304, -1.63295, 1.05147, 0.45953, -3.50959, -1.18527, -1.24989]),
     ("qwen3", [-2.15753, 0.75349, -0.66266, -1.17463, -0.78023, 1.33013, 2.25558, 1.39581]),
     ("gpt2", [-0.62372, 1.36566, 0.31343, 1.15115, 0.36485, -0.87566, -0.0725, -0.2194]),
     ("gpt2_bare", [0.63867, 0.70967, -0.94913, -1.92273, 0.65651, -4.06371, 1.12746, 2.36942]),
@@ -46,6 +47,7 @@ fn models() -> Vec<(&'static str, Checkpoint)> {
         rotary("llama3_tied", &[], 500.0, llama3, 51),
         rotary("llama_biased", &biased, 100.0, RopeScaling::Linear { factor: 2.5 }, 52),
         rotary("qwen2", &QKV, 1000.0, RopeScaling::None, 53),
+        ("qwen2_square", random(Config { n_heads: 2, ..llama() }, &QKV, 57)),
         rotary("qwen3", &[Role::QNorm, Role::KNorm, Role::Head], 1e6, RopeScaling::None, 54),
         ("gpt2", random(gpt2(), &gpt2_biases, 55)),
         ("gpt2_bare", random(Config { ffn_dim: 48, ..gpt2() }, &[Role::Head], 56)),
