@@ -219,6 +219,11 @@ pub(super) fn words(spec: &TokenizerSpec, rows: usize) -> Result<Words, Error> {
     let pre = match (sentencepiece, spec.pre_tokenizer) {
         (true, _) => Some("default"),
         (false, _) if spec.kind != TokenizerKind::ByteLevelBpe => return Err(unwritable("it is WordPiece")),
+        _ if !sentencepiece && spec.add_space_prefix => {
+            return Err(unwritable(
+                "it puts a space before texts, which llama.cpp does not do for BPE over bytes",
+            ));
+        }
         (_, PreTokenizer::Gpt2) => Some("gpt-2"),
         (_, PreTokenizer::DigitsGpt2) => Some("smollm"),
         (_, PreTokenizer::Llama3) => Some("llama-bpe"),
@@ -266,5 +271,19 @@ fn by_rank(spec: &TokenizerSpec, scores: &mut [f32]) {
         if let Some(score) = ids.get(&joined[..]).and_then(|id| scores.get_mut(*id)) {
             *score = -(rank as f32) - 1.0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_space_before_bytes_is_not_lost_silently() {
+        let mut spec = crate::test_models::byte_tokenizer();
+        assert!(words(&spec, spec.tokens.len()).is_ok());
+        spec.add_space_prefix = true;
+        let error = words(&spec, spec.tokens.len()).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("it puts a space before texts"), "{error}");
     }
 }
