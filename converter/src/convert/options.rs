@@ -68,7 +68,7 @@ impl ConvertOptions {
     }
 }
 
-/// A type for some tensors: `embedding=f16`, `down=q8`, `down.0=f16` (layer 0 only).
+/// A type for some tensors: `embedding=f16` (or `embed=f16`), `down=q8`, `down.0=f16` (layer 0 only).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepRule {
     /// Which matrices.
@@ -110,7 +110,8 @@ impl FromStr for KeepRule {
             None => (name, None),
         };
         let matrices = || (0..64).filter_map(Role::from_u8).filter(|role| !role.is_vector());
-        let role = matrices().find(|role| role.name() == name).ok_or_else(|| {
+        let wanted = if name == "embed" { Role::Embedding.name() } else { name };
+        let role = matrices().find(|role| role.name() == wanted).ok_or_else(|| {
             let names: Vec<_> = matrices().map(Role::name).collect();
             bad(format!("{name:?} is none of the matrices {}", names.join(", ")))
         })?;

@@ -149,6 +149,7 @@ fn types_follow_the_rules() {
     assert_eq!(options.type_of(Role::Head, 0), DType::Q8);
     assert_eq!(options.type_of(Role::Down, 1), DType::Q4);
     assert_eq!(options.type_of(Role::FinalNorm, 0), DType::F32);
+    assert_eq!("embed=q8".parse::<KeepRule>().unwrap(), "embedding=q8".parse().unwrap());
     for rule in ["embedding=q4", "down=f16", "down.1=q8"] {
         options.keep.push(rule.parse().unwrap());
     }
