@@ -13,7 +13,7 @@ use smidgen_runtime::{KvType, Layout, Level, LoadError, Model, Session, SessionO
 /// rarely, few enough that activations stay in the cache.
 pub const PROMPT_BLOCK: usize = 96;
 
-/// Maps the model file of this name.
+/// The model file of this name, in memory that is fast to read.
 ///
 /// # Errors
 /// Names the file and what the system says.
@@ -21,7 +21,7 @@ pub fn open(path: &Path) -> Result<ModelFile> {
     if path.is_dir() {
         bail!("{}: is a directory; {MAKE_ONE}", path.display());
     }
-    Ok(ModelFile::open(path)?)
+    Ok(ModelFile::read(path)?)
 }
 
 const MAKE_ONE: &str = "`smidgen convert` makes a model file of a checkpoint";
