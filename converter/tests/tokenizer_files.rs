@@ -299,3 +299,61 @@ fn gemma_cuts_at_spaces_that_are_no_more() {
     let error = read_value(&json).unwrap_err().to_string();
     assert!(error.contains("pre_tokenizer: Split is not supported"), "{error}");
 }
+
+#[test]
+fn either_of_two_files_or_their_directory_is_enough() {
+    let vocab = r#"{"a": 0, "Ġ": 1, "Ġa": 2}"#;
+    for [vocab_name, merges_name] in
+        [["vocab.json", "merges.txt"], ["encoder.json", "vocab.bpe"], ["gpt2-vocab.json", "gpt2-merges.txt"]]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let [vocab_path, merges_path] = [vocab_name, merges_name].map(|name| dir.path().join(name));
+        write(dir.path(), vocab_name, vocab);
+        for path in [&vocab_path, &merges_path] {
+            let error = tokenizer::open(path).unwrap_err().to_string();
+            assert!(error.contains(merges_name), "{error}");
+        }
+        write(dir.path(), merges_name, "#version: 0.2\nĠ a\n");
+        let mut paths = vec![vocab_path, merges_path];
+        // A directory holds one model's, so nothing stands before their names.
+        paths.extend((!vocab_name.starts_with("gpt2")).then(|| dir.path().to_owned()));
+        for path in paths {
+            let spec = tokenizer::open(&path).unwrap();
+            assert_eq!(encode(&spec, "a a", Special::Plain), [0, 2], "{}", path.display());
+        }
+        // Only tokenizer.json says how text is cut: here before every digit.
+        let mut json = small_json();
+        json["model"]["vocab"] = json!({"a": 0, "Ġ": 1, "Ġa": 2, "1": 4, "11": 5});
+        json["model"]["merges"] = json!([["Ġ", "a"], ["1", "1"]]);
+        json["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [
+            {"type": "Digits", "individual_digits": true},
+            {"type": "ByteLevel", "add_prefix_space": false},
+        ]});
+        write(dir.path(), "tokenizer.json", &json.to_string());
+        let spec = tokenizer::open(&dir.path().join(vocab_name)).unwrap();
+        assert_eq!(encode(&spec, "11", Special::Plain), [4, 4]);
+    }
+}
+
+#[test]
+fn other_names_that_a_directory_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = tokenizer::open(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("vocab.json"), "{error}");
+    // Llama 3's own file, and SentencePiece's of the same name.
+    write(dir.path(), "tokenizer.model", "YQ== 0\nYg== 1\nYWI= 2\n");
+    let spec = tokenizer::open(dir.path()).unwrap();
+    assert_eq!(encode(&spec, "aba", Special::Plain), [2, 0]);
+    std::fs::write(dir.path().join("tokenizer.model"), b"\x0a\x0e\x0a\x05<unk>\x15\0\0\0\0\x18\x02").unwrap();
+    let error = tokenizer::open(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.model: content: SentencePiece's own file"), "{error}");
+}
+
+#[test]
+fn a_word_that_comes_twice_is_the_last_one() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "vocab.txt", "[UNK]\nun\n##able\nun\n");
+    let spec = tokenizer::open(dir.path()).unwrap();
+    assert_eq!(encode(&spec, "unable", Special::Plain), [3, 2]);
+    assert_eq!(spec.tokens.len(), 4);
+}

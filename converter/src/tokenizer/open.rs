@@ -11,19 +11,24 @@ use super::{TokenizerFileError, huggingface, llama2c, ranks, wordpiece};
 use crate::error::{Error, io_at};
 use crate::gguf;
 
-/// Reads the tokenizer at `path`: a `tokenizer.json`, a directory with one or with `vocab.json` and
-/// `merges.txt` or BERT's `vocab.txt`, a `vocab.txt` (with the `tokenizer_config.json` beside it), llama2.c's `tokenizer.bin`, llm.c's tokenizer,
-/// a tiktoken file of ranks, a GGUF file or a smidgen model file. What it is its content says.
+/// What else a directory's tokenizer may be called: Llama 3's ranks, llama2.c's file.
+const OTHER_NAMES: [&str; 3] = ["vocab.txt", "tokenizer.model", "tokenizer.bin"];
+
+/// Reads the tokenizer at `path`: a `tokenizer.json`; `vocab.json` or `merges.txt`, with the other
+/// beside it; BERT's `vocab.txt`, with the `tokenizer_config.json` beside it; a directory with one of
+/// these; llama2.c's `tokenizer.bin`, llm.c's tokenizer, a tiktoken file of ranks, a GGUF file or a
+/// smidgen model file. What it is its content says.
 ///
 /// # Errors
 /// [`Error`] names file and field, or says that the file is none of these.
 pub fn open(path: &Path) -> Result<TokenizerSpec, Error> {
     if path.is_dir() {
-        let vocab = path.join("vocab.txt");
-        if vocab.exists() && !path.join("tokenizer.json").exists() && !path.join("vocab.json").exists() {
-            return open(&vocab);
-        }
-        return Ok(huggingface::read_directory(path)?);
+        let is_there = |name: &&str| path.join(name).exists();
+        let usual = ["tokenizer.json", "vocab.json", "merges.txt", "encoder.json", "vocab.bpe"];
+        return match OTHER_NAMES.iter().find(|name| is_there(name)) {
+            Some(name) if !usual.iter().any(|name| is_there(name)) => open(&path.join(name)),
+            _ => Ok(huggingface::read_directory(path)?),
+        };
     }
     let bytes = fs::read(path).map_err(io_at(path))?;
     let missing = |what: &str| {
@@ -39,8 +44,16 @@ pub fn open(path: &Path) -> Result<TokenizerSpec, Error> {
     if bytes.starts_with(&ranks::LLMC_MAGIC.to_le_bytes()) {
         return Ok(ranks::parse_llmc(&bytes, path)?);
     }
+    if huggingface::is_vocab_or_merges(path) {
+        return Ok(huggingface::read_vocab_and_merges(path)?);
+    }
     if bytes.trim_ascii_start().starts_with(b"{") {
         return Ok(huggingface::read_file(path)?);
+    }
+    if is_sentencepiece_model(&bytes) {
+        let what =
+            "SentencePiece's own file (save the tokenizer as tokenizer.json with Python's transformers)";
+        return Err(TokenizerFileError::unsupported(path, "content", what).into());
     }
     let is_vocab_txt = path.file_name().is_some_and(|name| name == "vocab.txt");
     match std::str::from_utf8(&bytes) {
@@ -71,6 +84,11 @@ fn is_rank_line(line: &str) -> bool {
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='))
     };
     line.trim().split_once(' ').is_some_and(|(token, rank)| base64(token) && rank.parse::<u32>().is_ok())
+}
+
+/// A `tokenizer.model`: a protobuf whose first field is a list of pieces, each a text, a score and a type.
+fn is_sentencepiece_model(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x0a, length, 0x0a, text, ..] if text < length && *length < 128)
 }
 
 fn from_model(path: &Path) -> Result<Option<TokenizerSpec>, Error> {

@@ -21,15 +21,19 @@ use super::TokenizerFileError;
 /// [`TokenizerFileError`] names the line.
 pub fn parse_tiktoken(text: &str, path: &Path) -> Result<TokenizerSpec, TokenizerFileError> {
     let mut tokens: Vec<Option<Vec<u8>>> = Vec::new();
-    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    for (at, (number, line)) in lines.enumerate() {
         let wrong = |reason: &str| TokenizerFileError::field(path, format!("line {number}"), reason);
         let (bytes, rank) =
             line.trim().split_once(' ').ok_or_else(|| wrong("is not a token and its rank"))?;
         let bytes = from_base64(bytes).ok_or_else(|| wrong("has a token that is not base64"))?;
+        if bytes.len() > MAX_TOKEN_BYTES {
+            return Err(wrong(&format!("has a token of {} bytes, more than {MAX_TOKEN_BYTES}", bytes.len())));
+        }
         let rank: usize = rank.parse().map_err(|_| wrong("has a rank that is no number"))?;
-        // A wild rank must not claim all memory.
-        if rank > tokens.len() + 100_000 {
-            return Err(wrong(&format!("has rank {rank} after {} tokens", tokens.len())));
+        // Some encodings leave ranks out, but wild ranks must not claim all memory.
+        if rank > 2 * at + 1000 {
+            return Err(wrong(&format!("has rank {rank} after {at} tokens")));
         }
         if tokens.len() <= rank {
             tokens.resize(rank + 1, None);
@@ -38,40 +42,55 @@ pub fn parse_tiktoken(text: &str, path: &Path) -> Result<TokenizerSpec, Tokenize
             return Err(wrong(&format!("has rank {rank}, as an earlier line")));
         }
     }
-    let n = tokens.len();
-    let (pattern, special): (_, &[(&str, usize)]) = match n {
-        50256 | 50257 => (PreTokenizer::Gpt2, &[("<|endoftext|>", 50256)]),
+    let (pattern, special) = encoding(tokens.len(), path)?;
+    build(tokens, pattern, &special, path)
+}
+
+type Special = Vec<(String, usize)>;
+
+/// What else there is to say of the encoding with `n` ranks (the highest and one, if some are left
+/// out): its pattern, and its special tokens with their ids.
+fn encoding(n: usize, path: &Path) -> Result<(PreTokenizer, Special), TokenizerFileError> {
+    let named = |tokens: &[(&str, usize)]| tokens.iter().map(|(name, id)| ((*name).into(), *id)).collect();
+    Ok(match n {
+        // r50k (GPT-2), and p50k, whose further ranks stand behind the special token.
+        50_256 | 50_257 | 50_281 => (PreTokenizer::Gpt2, named(&[("<|endoftext|>", 50_256)])),
         100_256 => (
             PreTokenizer::Cl100k,
-            &[
+            named(&[
                 ("<|endoftext|>", 100_257),
                 ("<|fim_prefix|>", 100_258),
                 ("<|fim_middle|>", 100_259),
                 ("<|fim_suffix|>", 100_260),
                 ("<|endofprompt|>", 100_276),
-            ],
+            ]),
         ),
         151_643 => (
             PreTokenizer::Qwen2,
-            &[("<|endoftext|>", 151_643), ("<|im_start|>", 151_644), ("<|im_end|>", 151_645)],
+            named(&[("<|endoftext|>", 151_643), ("<|im_start|>", 151_644), ("<|im_end|>", 151_645)]),
         ),
-        128_000 => (
-            PreTokenizer::Llama3,
-            &[
-                ("<|begin_of_text|>", 128_000),
-                ("<|end_of_text|>", 128_001),
-                ("<|start_header_id|>", 128_006),
-                ("<|end_header_id|>", 128_007),
-                ("<|eot_id|>", 128_009),
-            ],
-        ),
+        128_000 => (PreTokenizer::Llama3, llama3_special().map(|(at, name)| (name, 128_000 + at)).collect()),
         199_998 => {
             let what = "o200k's pattern (199998 ranks)";
             return Err(TokenizerFileError::unsupported(path, "the number of ranks", what));
         }
-        _ => (PreTokenizer::Llama3, &[]),
+        _ => (PreTokenizer::Llama3, Vec::new()),
+    })
+}
+
+/// Llama 3's 256 special tokens: five that have a name, and those that are kept for later.
+fn llama3_special() -> impl Iterator<Item = (usize, String)> {
+    let named = |at: usize| match at {
+        0 => Some("begin_of_text"),
+        1 => Some("end_of_text"),
+        6 => Some("start_header_id"),
+        7 => Some("end_header_id"),
+        9 => Some("eot_id"),
+        _ => None,
     };
-    build(tokens, pattern, special, path)
+    let unnamed = (0..256).filter(move |at| named(*at).is_none());
+    let reserved = unnamed.zip(0..).map(|(at, number)| (at, format!("<|reserved_special_token_{number}|>")));
+    (0..256).filter_map(move |at| Some((at, format!("<|{}|>", named(at)?)))).chain(reserved)
 }
 
 /// Makes the tokenizer of llm.c's file: 256 words of header (magic, version, tokens, and from version
@@ -114,9 +133,11 @@ pub fn parse_llmc(bytes: &[u8], path: &Path) -> Result<TokenizerSpec, TokenizerF
     if at != bytes.len() {
         return Err(field("file", format!("has {} bytes behind its last token", bytes.len() - at)));
     }
-    let name = "<|endoftext|>";
-    build(tokens, PreTokenizer::Gpt2, &[(name, end as usize)], path)
+    build(tokens, PreTokenizer::Gpt2, &[("<|endoftext|>".into(), end as usize)], path)
 }
+
+/// The longest token: no vocabulary's is near, and what makes merges of a token costs its square.
+const MAX_TOKEN_BYTES: usize = 4096;
 
 /// What an llm.c tokenizer begins with.
 pub const LLMC_MAGIC: u32 = 20_240_328;
@@ -124,7 +145,7 @@ pub const LLMC_MAGIC: u32 = 20_240_328;
 fn build(
     tokens: Vec<Option<Vec<u8>>>,
     pre_tokenizer: PreTokenizer,
-    special: &[(&str, usize)],
+    special: &[(String, usize)],
     path: &Path,
 ) -> Result<TokenizerSpec, TokenizerFileError> {
     let n = special.iter().map(|(_, id)| id + 1).max().unwrap_or(0).max(tokens.len());
@@ -143,11 +164,11 @@ fn build(
     let end: Vec<u32> = special
         .iter()
         .filter(|(name, _)| {
-            matches!(*name, "<|endoftext|>" | "<|end_of_text|>" | "<|eot_id|>" | "<|im_end|>")
+            matches!(&name[..], "<|endoftext|>" | "<|end_of_text|>" | "<|eot_id|>" | "<|im_end|>")
         })
         .map(|(_, id)| *id as u32)
         .collect();
-    let bos = special.iter().find(|(name, _)| *name == "<|begin_of_text|>").map(|(_, id)| *id as u32);
+    let bos = special.iter().find(|(name, _)| name == "<|begin_of_text|>").map(|(_, id)| *id as u32);
     let spec = TokenizerSpec {
         kind: TokenizerKind::ByteLevelBpe,
         pre_tokenizer,
@@ -177,27 +198,32 @@ fn merges(tokens: &[TokenSpec], path: &Path) -> Result<Vec<(u32, u32)>, Tokenize
             return Err(TokenizerFileError::field(path, format!("token {id}"), "comes twice"));
         }
     }
-    let mut merges = Vec::new();
     let normal = (0u32..).zip(tokens).filter(|(_, token)| token.token_type == TokenType::Normal);
-    for (rank, token) in normal.filter(|(_, token)| token.bytes.len() > 1) {
-        let bytes = &token.bytes[..];
-        // Where each part begins, and the end.
-        let mut cuts: Vec<usize> = (0..=bytes.len()).collect();
-        while cuts.len() > 3 {
-            let id = |at: usize| ids.get(&bytes[cuts[at]..cuts[at + 2]]).copied().filter(|id| *id < rank);
-            let best = (0..cuts.len() - 2).filter_map(|at| Some((id(at)?, at))).min();
-            let Some((_, at)) = best else { break };
-            cuts.remove(at + 1);
-        }
-        // A token that no merge of two tokens makes is only ever a whole word.
-        if let [start, middle, end] = cuts[..]
-            && let (Some(&left), Some(&right)) =
-                (ids.get(&bytes[start..middle]), ids.get(&bytes[middle..end]))
-        {
-            merges.push((left, right));
+    let longer = normal.filter(|(_, token)| token.bytes.len() > 1);
+    Ok(longer.filter_map(|(rank, token)| merge_of(&token.bytes, rank, &ids)).collect())
+}
+
+/// The last merge that makes `bytes`, the token of `rank`. A token that no merge of two tokens makes
+/// is only ever a whole word.
+fn merge_of(bytes: &[u8], rank: u32, ids: &HashMap<&[u8], u32>) -> Option<(u32, u32)> {
+    // Where each part begins, and the end; and the token that each part and the next one make.
+    let mut cuts: Vec<usize> = (0..=bytes.len()).collect();
+    let joined = |cuts: &[usize], at: usize| {
+        let (start, end) = (cuts.get(at)?, cuts.get(at + 2)?);
+        ids.get(&bytes[*start..*end]).copied().filter(|id| *id < rank)
+    };
+    let mut made: Vec<Option<u32>> = (0..bytes.len() - 1).map(|at| joined(&cuts, at)).collect();
+    while made.len() > 1 {
+        let best = (0..).zip(&made).filter_map(|(at, id)| Some(((*id)?, at))).min();
+        let Some((_, at)) = best else { break };
+        cuts.remove(at + 1);
+        made.remove(at);
+        for at in [at.checked_sub(1), (at < made.len()).then_some(at)].into_iter().flatten() {
+            made[at] = joined(&cuts, at);
         }
     }
-    Ok(merges)
+    let [start, middle, end] = cuts[..] else { return None };
+    Some((*ids.get(&bytes[start..middle])?, *ids.get(&bytes[middle..end])?))
 }
 
 fn from_base64(text: &str) -> Option<Vec<u8>> {

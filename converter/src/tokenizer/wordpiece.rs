@@ -1,5 +1,6 @@
 //! BERT's `vocab.txt`: one token a line, its id the line's number from 0.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use smidgen_runtime::tokenizer::{
@@ -28,7 +29,7 @@ impl Default for Options {
 /// Makes the tokenizer of the text of a `vocab.txt`; `path` is for errors.
 ///
 /// # Errors
-/// [`TokenizerFileError`] if a token comes twice, or there is no unknown token.
+/// [`TokenizerFileError`] if there is no unknown token.
 pub fn parse(text: &str, path: &Path, options: &Options) -> Result<TokenizerSpec, TokenizerFileError> {
     let mut lines: Vec<&str> = text.split('\n').map(|line| line.trim_end_matches('\r')).collect();
     if lines.last() == Some(&"") {
@@ -43,14 +44,9 @@ fn from_tokens(
     path: &Path,
     options: &Options,
 ) -> Result<TokenizerSpec, TokenizerFileError> {
-    let mut first = std::collections::HashMap::new();
-    for (id, text) in texts.iter().enumerate() {
-        if let Some(before) = first.insert(&text[..], id) {
-            let reason = format!("{text:?} is token {before} already");
-            return Err(TokenizerFileError::field(path, format!("line {}", id + 1), reason));
-        }
-    }
-    let id = |name: &str| first.get(name).map(|&id| id as u32);
+    // A token that comes twice is the last one, as in Hugging Face's reader; the other is no token.
+    let ids: HashMap<&str, u32> = texts.iter().map(|text| &text[..]).zip(0..).collect();
+    let id = |name: &str| ids.get(name).copied();
     let [_, unknown_name, cls, sep, _] = &options.special;
     let Some(unknown) = id(unknown_name) else {
         let reason = "is missing, and says what BERT's unknown words are";
@@ -70,7 +66,10 @@ fn from_tokens(
     let (cls, sep) = (id(cls), id(sep));
     let added = options.special.iter().filter_map(|name| id(name));
     let added = added.map(|id| Added { closes: Some(id) == sep, ..Added::new(id) }).collect();
-    let token = |text: &String| {
+    let token = |(at, text): (u32, &String)| {
+        if id(text) != Some(at) {
+            return TokenSpec { bytes: Vec::new(), token_type: TokenType::Unused, score: 0.0 };
+        }
         let token_type = match text {
             text if text == unknown_name => TokenType::Unknown,
             special if is_special(special) => TokenType::Control,
@@ -85,7 +84,7 @@ fn from_tokens(
         add_bos: cls.is_some(),
         add_space_prefix: false,
         ignore_merges: false,
-        tokens: texts.iter().map(token).collect(),
+        tokens: (0..).zip(&texts).map(token).collect(),
         merges: Vec::new(),
         bos: cls,
         unknown: Some(unknown),

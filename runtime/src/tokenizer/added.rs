@@ -44,7 +44,7 @@ impl Tokenizer<'_> {
         mut each: impl FnMut(Part<'t>) -> Result<(), E>,
     ) -> Result<(), E> {
         let wanted = if pass == Pass::Raw { 0 } else { NORMALIZED };
-        let (mut done, mut from) = (0, 0);
+        let (mut done, mut from, mut white_end) = (0, 0, 0);
         let mut first = true;
         while let Some((id, flags, start, end)) = self.next_added(text, from, wanted, pass) {
             from = end;
@@ -61,10 +61,20 @@ impl Tokenizer<'_> {
             }
             // In Hugging Face's normalized text `▁` stands for spaces, and is no white space.
             let strips = |c: char| is_space(c) && (pass != Pass::Spaced || c != ' ');
-            let stripped =
-                |flag, text: &str, rest: &str| if flags & flag == 0 { text.len() } else { rest.len() };
-            let start = stripped(STRIP_LEFT, before, before.trim_end_matches(strips)).max(done);
-            let end = end + after.len() - stripped(STRIP_RIGHT, after, after.trim_start_matches(strips));
+            // What is done already is not looked at again, so that a run of white space costs its length.
+            let start = match flags & STRIP_LEFT {
+                0 => before.len(),
+                _ => {
+                    let (kept, rest) = before.split_at_checked(done).unwrap_or((before, ""));
+                    kept.len() + rest.trim_end_matches(strips).len()
+                }
+            };
+            let start = start.max(done);
+            if flags & STRIP_RIGHT != 0 {
+                let white = || after.len() - after.trim_start_matches(strips).len();
+                white_end = if end < white_end { white_end } else { end + white() };
+            }
+            let end = if flags & STRIP_RIGHT == 0 { end } else { white_end };
             if done < start || prefix_is_left {
                 each(Part::Text { text: text.get(done..start).unwrap_or(""), first })?;
             }
@@ -92,9 +102,11 @@ impl Tokenizer<'_> {
             return None;
         }
         let bytes = text.as_bytes();
-        let candidates =
-            bytes.iter().enumerate().skip(from).filter(|(_, byte)| self.added_first.contains(**byte));
-        candidates.map(|(at, _)| at).find_map(|at| {
+        let begins = |at: &usize| {
+            bytes.get(*at).is_some_and(|byte| self.added_first.contains(*byte))
+                && bytes.get(at + 1).is_none_or(|byte| self.added_second.contains(*byte))
+        };
+        (from..bytes.len()).filter(begins).find_map(|at| {
             let rest = bytes.get(at..)?;
             let behind_space =
                 at == 0 || text.get(..at).is_some_and(|before| before.ends_with([' ', SPACE_MARK]));

@@ -26,6 +26,8 @@ pub struct Tokenizer<'a> {
     pub(super) cut_at_spaces: bool,
     /// The bytes that added tokens begin with.
     pub(super) added_first: ByteSet,
+    /// The bytes that follow those: all of them if a token has only one.
+    pub(super) added_second: ByteSet,
 }
 
 /// In a token's type byte: merging the token's own text makes it.
@@ -36,6 +38,9 @@ pub(super) const WHOLE: u8 = 128;
 pub(super) struct ByteSet([u32; 8]);
 
 impl ByteSet {
+    /// Every byte.
+    const ALL: Self = Self([u32::MAX; 8]);
+
     pub(super) fn insert(&mut self, byte: u8) {
         if let Some(word) = self.0.get_mut(usize::from(byte >> 5)) {
             *word |= 1 << (byte & 31);
@@ -84,10 +89,16 @@ impl<'a> Tokenizer<'a> {
             end_tokens: U32s(data.end_tokens),
             cut_at_spaces: false,
             added_first: ByteSet::default(),
+            added_second: ByteSet::default(),
         };
         this.cut_at_spaces = this.spaces_begin_tokens();
         for (id, _) in this.added() {
-            this.bytes(id).first().into_iter().for_each(|&byte| this.added_first.insert(byte));
+            let bytes = this.bytes(id);
+            bytes.first().into_iter().for_each(|&byte| this.added_first.insert(byte));
+            match bytes.get(1) {
+                Some(&byte) => this.added_second.insert(byte),
+                None => this.added_second = ByteSet::ALL,
+            }
         }
         this
     }

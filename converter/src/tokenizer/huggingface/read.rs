@@ -228,6 +228,10 @@ fn template(field: &Field<'_>) -> Result<(Option<u32>, Option<u32>), TokenizerFi
     }
 }
 
+/// The longest spelling of a token: no vocabulary's is near, and finding all pairs that make a token
+/// costs its square.
+const MAX_TOKEN_TEXT: usize = 8192;
+
 /// Strings and ids, as the file has them.
 pub(super) struct Vocabulary<'j> {
     field: Field<'j>,
@@ -243,6 +247,10 @@ impl<'j> Vocabulary<'j> {
         let mut ids = HashMap::new();
         for (text, id) in field.object()? {
             let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+            if text.len() > MAX_TOKEN_TEXT {
+                let reason = format!("has a token of {} bytes, more than {MAX_TOKEN_TEXT}", text.len());
+                return Err(field.error(reason));
+            }
             let id = id.ok_or_else(|| {
                 field.error(format!(
                     "{text:?} has no id but {}",

@@ -1,7 +1,7 @@
 //! `vocab.json` and `merges.txt`: what byte-level tokenizers had before `tokenizer.json`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use smidgen_runtime::tokenizer::TokenizerSpec;
@@ -9,13 +9,33 @@ use smidgen_runtime::tokenizer::TokenizerSpec;
 use super::{pattern, read, read_bytes, read_json, root};
 use crate::tokenizer::TokenizerFileError;
 
-/// Reads both files, and from `tokenizer_config.json` which pre-tokenizer the class stands for
-/// (GPT-2's if there is no such file) and which tokens are added.
-pub(super) fn read(dir: &Path) -> Result<TokenizerSpec, TokenizerFileError> {
-    let vocab_path = dir.join("vocab.json");
-    let merges_path = dir.join("merges.txt");
+/// How the two files are called: by Hugging Face, and by OpenAI, who made them first. Others put a
+/// model's name before (`gpt2-vocab.json`).
+const NAMES: [(&str, &str); 2] = [("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")];
+
+/// The two files in `dir`: those that are there, else those that Hugging Face would have.
+pub(super) fn in_directory(dir: &Path) -> (PathBuf, PathBuf) {
+    let both = NAMES.map(|(vocab, merges)| (dir.join(vocab), dir.join(merges)));
+    let there = both.iter().find(|(vocab, merges)| vocab.exists() || merges.exists());
+    there.unwrap_or(&both[0]).clone()
+}
+
+/// The vocabulary and the merges, of which `path` is one; `None` if its name is neither's.
+pub(super) fn beside(path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let name = path.file_name()?.to_str()?;
+    NAMES.iter().find_map(|(vocab, merges)| {
+        let model = name.strip_suffix(vocab).or_else(|| name.strip_suffix(merges))?;
+        let file = |name: &str| path.with_file_name(format!("{model}{name}"));
+        Some((file(vocab), file(merges)))
+    })
+}
+
+/// Reads both files, and from `tokenizer_config.json` beside them which pre-tokenizer the class
+/// stands for (GPT-2's if there is no such file) and which tokens are added.
+pub(super) fn read(vocab_path: &Path, merges_path: &Path) -> Result<TokenizerSpec, TokenizerFileError> {
+    let dir = vocab_path.parent().unwrap_or(Path::new(""));
     let config_path = dir.join("tokenizer_config.json");
-    let vocab = read_json(&vocab_path)?;
+    let vocab = read_json(vocab_path)?;
     let config = if config_path.exists() { read_json(&config_path)? } else { json!({}) };
     let class = root(&config, &config_path).get("tokenizer_class");
     let name = if class.exists() { class.str()? } else { "GPT2Tokenizer" };
@@ -40,9 +60,9 @@ pub(super) fn read(dir: &Path) -> Result<TokenizerSpec, TokenizerFileError> {
         "added_tokens": added,
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
-        "model": {"type": "BPE", "vocab": vocab, "merges": merge_lines(&merges_path)?},
+        "model": {"type": "BPE", "vocab": vocab, "merges": merge_lines(merges_path)?},
     });
-    read::parse(&whole, &vocab_path)
+    read::parse(&whole, vocab_path)
 }
 
 /// The lines of `merges.txt`, without its version, which is the first line if it is there.
