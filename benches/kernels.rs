@@ -116,11 +116,11 @@ fn attend_q8(bencher: Bencher<'_, '_>, case: Case<(usize, usize)>) {
     }
     let cache =
         HeadCacheQ8 { keys: &keys, key_scales: &key_scales, values: &values, value_scales: &value_scales };
-    let (mut scores, mut weights) = (vec![0.0; positions.max(head_dim)], vec![0_i16; positions]);
+    let mut scores = vec![0.0; positions];
     let (mut quants, mut out) = (vec![0_i8; padded], vec![0.0; head_dim]);
     bencher.counter(ItemsCount::new(2 * positions * head_dim)).bench_local(|| {
-        let mut scratch = Scratch { scores: &mut scores, weights: &mut weights, query: &mut quants };
-        bench::attend_q8(case.level, query, black_box(&cache), positions, &mut scratch, &mut out);
+        let mut scratch = Scratch { scores: &mut scores, query: &mut quants };
+        bench::attend_q8(case.level, query, head_dim, black_box(&cache), positions, &mut scratch, &mut out);
     });
 }
 

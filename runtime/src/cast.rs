@@ -28,3 +28,10 @@ pub(crate) fn f32_as_u32_mut(values: &mut [f32]) -> &mut [u32] {
     // the exclusive borrow keeps its lifetime.
     unsafe { core::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), values.len()) }
 }
+
+/// Floats as twice as many short integers: every pattern is valid for both.
+pub(crate) fn f32_as_i16_mut(values: &mut [f32]) -> &mut [i16] {
+    // SAFETY: an f32 is two i16 in size and no less aligned, every bit pattern is valid for both, and
+    // the exclusive borrow keeps its lifetime.
+    unsafe { core::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), 2 * values.len()) }
+}

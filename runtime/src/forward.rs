@@ -128,12 +128,13 @@ impl Pass<'_> {
             v,
             attended: Disjoint::new(attended),
         };
-        let scratch = (Disjoint::new(state.scores), Disjoint::new(state.weights), Disjoint::new(state.query));
+        // Logits come at the very end: until then their place is attention's.
+        let scratch = (Disjoint::new(state.logits), Disjoint::new(state.query));
         let n_kv_heads = config.n_kv_heads as usize;
         // Both products of every query with every position.
         let work = 2 * n * (self.position + n) * q_dim;
         let jobs =
-            self.jobs(work).min(n_kv_heads).min(self.layout.scores / self.layout.positions.max(1)).max(1);
+            self.jobs(work).min(n_kv_heads).min(self.layout.logits / self.layout.positions.max(1)).max(1);
         self.workers.run(jobs, &|job| {
             let positions = self.layout.positions;
             let padded = (config.head_dim as usize).next_multiple_of(4);
@@ -141,8 +142,7 @@ impl Pass<'_> {
             let mut scratch = unsafe {
                 Scratch {
                     scores: scratch.0.part(job * positions..(job + 1) * positions),
-                    weights: scratch.1.part(job * positions..(job + 1) * positions),
-                    query: scratch.2.part(job * padded..(job + 1) * padded),
+                    query: scratch.1.part(job * padded..(job + 1) * padded),
                 }
             };
             for kv_head in share(n_kv_heads, 1, job, jobs) {
@@ -414,19 +414,27 @@ impl Heads<'_, '_> {
         }
 
         let cache = HeadCacheQ8 { keys: keys_q8, key_scales, values: values_q8, value_scales };
+        let group = config.heads_per_kv() * head_dim;
         for token in 0..self.pass.n {
             let len = self.pass.position + token + 1;
-            for head in kv_head * config.heads_per_kv()..(kv_head + 1) * config.heads_per_kv() {
-                let at = token * config.q_dim() + head * head_dim;
-                // SAFETY: as said.
-                let (q, out) =
-                    unsafe { (self.q.part(at..at + head_dim), self.attended.part(at..at + head_dim)) };
-                self.prepare(q, self.norms[0], token);
-                if quantized {
-                    kernels::attend_q8(self.pass.level, q, &cache, len, scratch, out);
-                } else {
-                    kernels::attend_f32(self.pass.level, q, keys_f32, values_f32, len, scratch.scores, out);
-                }
+            let at = token * config.q_dim() + kv_head * group;
+            // SAFETY: as said.
+            let (queries, out) = unsafe { (self.q.part(at..at + group), self.attended.part(at..at + group)) };
+            for at in (0..group).step_by(head_dim.max(1)) {
+                self.prepare(
+                    part_mut(queries.get_mut(at..).unwrap_or(&mut []), head_dim),
+                    self.norms[0],
+                    token,
+                );
+            }
+            if quantized {
+                kernels::attend_q8(self.pass.level, queries, head_dim, &cache, len, scratch, out);
+                continue;
+            }
+            for at in (0..group).step_by(head_dim.max(1)) {
+                let out = part_mut(out.get_mut(at..).unwrap_or(&mut []), head_dim);
+                let (query, scores) = (part(queries, at, head_dim), &mut *scratch.scores);
+                kernels::attend_f32(self.pass.level, query, keys_f32, values_f32, len, scores, out);
             }
         }
     }

@@ -101,12 +101,6 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     sum_lanes(lanes)
 }
 
-/// A probability or an attention weight as an integer, `x` between 0 and 2^21.
-#[inline(always)]
-pub fn to_weight(x: f32) -> i16 {
-    round_to_i32(x) as i16
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -108,13 +108,10 @@ pub struct Layout {
     pub sums: usize,
     /// f32 of cosines and sines: `[block, head_dim]`.
     pub rotary: usize,
-    /// f32 of attention scores: `[workers, positions]`.
-    pub scores: usize,
-    /// i16 of attention weights: `[workers, positions]`.
-    pub weights: usize,
     /// i8 of quantized queries: `[workers, head_dim padded to 4]`.
     pub query: usize,
-    /// f32 of logits; also the working memory of encoding a prompt, so at least 256.
+    /// f32 of logits; also the working memory of encoding a prompt, so at least 256, and of attention:
+    /// at least `[workers, positions]`.
     pub logits: usize,
     /// u32 of the sequence's tokens: `[context]`.
     pub tokens: usize,
@@ -178,6 +175,14 @@ impl Layout {
             widest = config.ffn_dim as usize;
         }
 
+        let mut logits = size!(workers, positions);
+        if logits < 256 {
+            logits = 256;
+        }
+        if logits < config.vocab_size as usize {
+            logits = config.vocab_size as usize;
+        }
+
         let mut layout = Self {
             positions,
             kv_type,
@@ -192,10 +197,8 @@ impl Layout {
             scales: size!(block, widest.div_ceil(BLOCK)),
             sums: size!(block, widest.div_ceil(GROUP)),
             rotary: size!(block, head_dim),
-            scores: size!(workers, positions),
-            weights: size!(workers, positions),
             query: size!(workers, padded_head),
-            logits: if config.vocab_size < 256 { 256 } else { config.vocab_size as usize },
+            logits,
             tokens: options.context,
             total: 0,
         };
@@ -213,8 +216,6 @@ impl Layout {
             size!(layout.scales, 4),
             size!(layout.sums, 4),
             size!(layout.rotary, 4),
-            size!(layout.scores, 4),
-            size!(layout.weights, 2),
             size!(layout.query, 1),
             size!(layout.logits, 4),
             size!(layout.tokens, 4),
@@ -255,8 +256,6 @@ pub(crate) struct State<'m> {
     pub(crate) scales: &'m mut [f32],
     pub(crate) sums: &'m mut [i32],
     pub(crate) rotary: &'m mut [f32],
-    pub(crate) scores: &'m mut [f32],
-    pub(crate) weights: &'m mut [i16],
     pub(crate) query: &'m mut [i8],
     pub(crate) logits: &'m mut [f32],
     pub(crate) tokens: &'m mut [u32],
@@ -285,8 +284,6 @@ impl<'m> State<'m> {
             scales: carver.take(layout.scales),
             sums: carver.take(layout.sums),
             rotary: carver.take(layout.rotary),
-            scores: carver.take(layout.scores),
-            weights: carver.take(layout.weights),
             query: carver.take(layout.query),
             logits: carver.take(layout.logits),
             tokens: carver.take(layout.tokens),
@@ -297,7 +294,6 @@ impl<'m> State<'m> {
 /// Plain numbers: any bytes are a value of them.
 trait Number: Copy {}
 impl Number for i8 {}
-impl Number for i16 {}
 impl Number for u8 {}
 impl Number for i32 {}
 impl Number for u32 {}

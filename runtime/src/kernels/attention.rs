@@ -1,8 +1,9 @@
-//! Attention of one head over its cache. With the 8-bit cache both products are exact integers.
+//! Attention of one head over its cache. With the 8-bit cache everything is integers from the query's
+//! quantizing to the end: exact in any order, and no floats for cores that have none.
 
 use crate::format::QUAD;
-use crate::math::{dot, exp, sum_of, to_weight};
-use crate::quant::{activation_scale, max_magnitude_bits, round_to_i32};
+use crate::math::{dot, exp, sum_of};
+use crate::quant::{TINY, max_magnitude_bits, round_to_i32};
 
 /// The 8-bit keys and values of one head in one layer.
 #[derive(Clone, Copy, Debug)]
@@ -24,13 +25,7 @@ pub(super) const NO_NUMBER: u8 = 255;
 
 /// What a scale's byte means: five bits of exponent and three of fraction, 2⁻²⁴ to 224.
 #[inline(always)]
-pub(super) fn scale_of(code: u8) -> f32 {
-    if code == NO_NUMBER { f32::NAN } else { scale_of_number(code) }
-}
-
-/// The same where it is known to be a number.
-#[inline(always)]
-pub(super) fn scale_of_number(code: u8) -> f32 {
+fn scale_of(code: u8) -> f32 {
     f32::from_bits((u32::from(code) << 20) + LEAST_SCALE)
 }
 
@@ -82,45 +77,25 @@ pub fn store_value(value: &[f32], scale: u8, position: usize, values: &mut [i8])
     }
 }
 
-/// Σ of attention weights stays below this, so that Σ weight · value stays below 2³¹.
-const WEIGHT_SUM: f32 = 16.0e6;
-
-/// Scratch for one head's attention: as many places as positions.
+/// Scratch for one key head's attention.
 #[derive(Debug)]
 pub struct Scratch<'a> {
-    /// Scores, then probabilities (not yet divided by their sum).
+    /// As many places as positions. With an 8-bit cache they hold twice as many integers of 16 bits:
+    /// scores, then weights, of two queries.
     pub scores: &'a mut [f32],
-    /// Integer weights.
-    pub weights: &'a mut [i16],
-    /// The query as integers, head_dim padded to 4.
+    /// A query as integers, head_dim padded to 4.
     pub query: &'a mut [i8],
 }
 
 /// The steps of attention that a level may compute in its own way, to the same bits. Both integer
-/// products write integers as the bits of floats: the places are reused for what follows.
-pub trait Products {
+/// products write integers as the bits of floats.
+pub trait Products: Sized {
     /// For each position the inner product of its key with the query (as long as a padded head).
     fn key_dots(keys: &[i8], query: &[i8], out: &mut [f32]);
 
     /// For each of a head's numbers the sum over positions of weight · value, modulo 2³². Weights are
-    /// what [`Products::weigh`] wrote: not negative, and as many as there are positions rounded up to
-    /// a multiple of four.
+    /// not negative, and as many as there are positions rounded up to a multiple of four.
     fn mix(values: &[i8], weights: &[i16], out: &mut [f32]);
-
-    /// For each position its key's inner product with the query, times both scales.
-    #[inline(always)]
-    fn scores(keys: &[i8], key_scales: &[u8], query: &[i8], scale: f32, out: &mut [f32]) {
-        Self::key_dots(keys, query, out);
-        for (score, &key_scale) in out.iter_mut().zip(key_scales) {
-            *score = score.to_bits() as i32 as f32 * (scale * scale_of(key_scale));
-        }
-    }
-
-    /// Replaces scores by e^(score − largest) and returns their sum.
-    #[inline(always)]
-    fn exponentials(scores: &mut [f32]) -> f32 {
-        exponentials(scores)
-    }
 
     /// The largest of some scales' bytes; 0 of none.
     #[inline(always)]
@@ -132,52 +107,230 @@ pub trait Products {
         max
     }
 
-    /// Each position's exponential times its value's scale times `factor`, rounded to an integer, in
-    /// the order in which the level's [`Products::mix`] takes them; zeros beyond.
+    /// Replaces scores by weights, in the order in which the level's [`Products::mix`] takes them, with
+    /// zeros beyond those that have a scale, and returns the sum of the exponentials.
     #[inline(always)]
-    fn weigh(exponentials: &[f32], value_scales: &[u8], factor: f32, weights: &mut [i16]) {
-        weights.fill(0);
-        for ((weight, p), &scale) in weights.iter_mut().zip(exponentials).zip(value_scales) {
-            *weight = to_weight(*p * (scale_of(scale) * factor));
+    fn weigh(scores: &mut [i16], max: i16, coarse: u32, value_scales: &[u8], largest: u8) -> u64 {
+        weigh(scores, max, coarse, value_scales, largest)
+    }
+
+    /// Attention of some queries of `head_dim` numbers, which lie one after the other, over the first
+    /// `len` positions.
+    #[inline(always)]
+    fn attend(
+        queries: &[f32],
+        head_dim: usize,
+        cache: &HeadCacheQ8<'_>,
+        len: usize,
+        scratch: &mut Scratch<'_>,
+        out: &mut [f32],
+    ) {
+        for at in (0..queries.len()).step_by(head_dim.max(1)) {
+            let (Some(query), Some(out)) = (queries.get(at..at + head_dim), out.get_mut(at..at + head_dim))
+            else {
+                return;
+            };
+            attend_one::<Self>(query, cache, len, scratch, out);
         }
     }
 }
 
+/// Scores are counted in these parts of a power of two.
+const FRACTION_BITS: i32 = 8;
+/// Scores stay below two to this, as an i16 does.
+const SCORE_BITS: i32 = 15;
+/// Differences of scores from here on are all one: their exponentials are below 2⁻³¹.
+pub(super) const FAR: i32 = (32 << FRACTION_BITS) - 1;
+/// So many positions' exponentials add up to no more than [`MOST_SUM`] says, whatever they are.
+pub(super) const FEW: usize = 512;
+/// Exponentials have 26 bits after the point, and their sum so many less.
+pub(super) const SUM_SHIFT: u32 = 6;
+/// Bits of a sum of exponentials, each at most 2²⁰ there, that needs no smaller weights: Σ weight is
+/// below 15.8 million then, and Σ weight · value below 2³¹.
+const MOST_SUM: u32 = 29;
+/// A weight has so many bits less than the product of its exponential and its scale's fraction.
+pub(super) const WEIGHT_SHIFT: u32 = 15;
+
+/// What makes scores of inner products: see [`ScoreScale::score`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ScoreScale {
+    /// Bits that inner products of very wide heads lose first.
+    pub(super) narrow: u32,
+    /// 8 to 15, the query's.
+    pub(super) fraction: i32,
+    /// From here the key's exponent is taken away: that many bits go. Not below any of the keys'.
+    pub(super) shift: u32,
+    /// By how many bits scores are coarser than 2⁻⁸.
+    pub(super) coarse: u32,
+}
+
+/// 8 to 15, and the exponent, of a scale's byte.
+#[inline(always)]
+pub(super) fn parts_of(code: u8) -> (i32, u32) {
+    (i32::from(code & 7) + 8, u32::from(code >> 3))
+}
+
+impl ScoreScale {
+    /// The score of a position, in units of 2^(coarse − 8), as a power of two's exponent.
+    #[inline(always)]
+    pub(super) fn score(self, dot: i32, key_scale: u8) -> i16 {
+        let (fraction, exponent) = parts_of(key_scale);
+        let product = (dot >> self.narrow) * (self.fraction * fraction);
+        (product >> (self.shift - exponent).min(31)) as i16
+    }
+}
+
+/// Makes a query integers. Its scale holds 1/√head_dim and log₂ e too, and is rounded up to four bits.
+/// `None` if some number of it is none.
+#[inline(always)]
+pub(super) fn quantize_query(query: &[f32], largest_key_scale: u8, quants: &mut [i8]) -> Option<ScoreScale> {
+    let max_bits = max_magnitude_bits(query);
+    if max_bits >= 0x7F80_0000 {
+        return None;
+    }
+    quants.fill(0);
+    let factor = core::f32::consts::LOG2_E * (1.0 / libm::sqrtf(query.len() as f32));
+    let max = f32::from_bits(max_bits);
+    let max = if max < TINY { TINY } else { max };
+    let code = ((max / 127.0 * factor).to_bits() + 0xF_FFFF) >> 20;
+    let inverse = factor / f32::from_bits(code << 20);
+    let mut mass = 0;
+    for (quant, x) in quants.iter_mut().zip(query) {
+        let integer = round_to_i32(x * inverse) as i8;
+        mass += i32::from(integer).abs();
+        *quant = integer;
+    }
+    let narrow = (query.len().max(1) - 1).checked_ilog2().map_or(0, |bits| (bits + 1).saturating_sub(9));
+    let fraction = (code & 7) as i32 + 8;
+    // The query's scale is fraction · 2^(exponent − 130), a key's fraction · 2^(exponent − 27).
+    let exact = 157 - FRACTION_BITS - (code >> 3) as i32;
+    let (key_fraction, key_exponent) = parts_of(largest_key_scale);
+    let bound = ((mass * 127) >> narrow) * (fraction * key_fraction);
+    let bits = 32 - bound.leading_zeros() as i32;
+    let shift = exact.max(key_exponent as i32 + (bits - SCORE_BITS).max(0));
+    Some(ScoreScale { narrow, fraction, shift: shift as u32, coarse: ((shift - exact) as u32).min(16) })
+}
+
+/// 2^(16 − f / 256) for f in 0 to 255, within 10⁻⁴ of it.
+#[inline(always)]
+pub(super) const fn power(f: i32) -> i32 {
+    65_536 - ((f * (45_327 - ((f * (15_156 - ((f * 2_601) >> 8))) >> 8))) >> 8)
+}
+
+/// [`power`] · 2¹⁰ as a table: for cores on which looking up is cheaper than multiplying.
+pub(super) static POWERS: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut f = 0;
+    while f < 256 {
+        table[f] = (power(f as i32) as u32) << 10;
+        f += 1;
+    }
+    table
+};
+
+/// 2²⁶ · 2^−(max − score), the scores in units of 2^(coarse − 8).
+#[inline(always)]
+pub(super) fn exponential(score: i16, max: i16, coarse: u32) -> u32 {
+    let distance = ((i32::from(max) - i32::from(score)).min(FAR) << coarse).min(FAR);
+    let fraction = distance & 255;
+    let power = if cfg!(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32")) {
+        (power(fraction) as u32) << 10
+    } else {
+        POWERS[(fraction & 255) as usize]
+    };
+    power >> (distance >> FRACTION_BITS)
+}
+
+/// An exponential times its value's scale as an integer of 15 bits: rounded, halves up.
+#[inline(always)]
+pub(super) fn weight(exponential: u32, value_scale: u8, shift: u32) -> i16 {
+    let (fraction, exponent) = parts_of(value_scale);
+    let product = exponential * fraction as u32;
+    (((product >> ((shift - exponent).min(31) - 1)) + 1) >> 1) as i16
+}
+
+/// [`Products::weigh`] with weights in the order of positions.
+#[inline(always)]
+pub(super) fn weigh(scores: &mut [i16], max: i16, coarse: u32, value_scales: &[u8], largest: u8) -> u64 {
+    let n = value_scales.len();
+    let shift = WEIGHT_SHIFT + parts_of(largest).1;
+    let mut sum = 0_u64;
+    let (all, beyond) = scores.split_at_mut(n.min(scores.len()));
+    beyond.fill(0);
+    if n <= FEW {
+        let mut sum = 0;
+        for (score, &value_scale) in all.iter_mut().zip(value_scales) {
+            let p = exponential(*score, max, coarse);
+            sum += p >> SUM_SHIFT;
+            *score = weight(p, value_scale, shift);
+        }
+        return sum.into();
+    }
+    for scores in all.chunks(FEW) {
+        let exponentials = scores.iter().map(|&score| exponential(score, max, coarse) >> SUM_SHIFT);
+        sum += u64::from(exponentials.sum::<u32>());
+    }
+    let shift = shift + smaller_by(sum);
+    for (score, &value_scale) in all.iter_mut().zip(value_scales) {
+        *score = weight(exponential(*score, max, coarse), value_scale, shift);
+    }
+    sum
+}
+
+/// By how many bits weights must be smaller so that their sum stays in bounds.
+#[inline(always)]
+fn smaller_by(sum: u64) -> u32 {
+    (64 - sum.saturating_sub(1).leading_zeros()).saturating_sub(MOST_SUM)
+}
+
+/// What a sum of weights times values is multiplied with, the weights being in these units.
+#[inline(always)]
+pub(super) fn unit(sum: u64, largest_value_scale: u8) -> f32 {
+    let (_, exponent) = parts_of(largest_value_scale);
+    f32::from_bits((exponent + 109) << 23) / (sum >> smaller_by(sum)) as i32 as f32
+}
+
+/// The positions of a cache, if it and the scratch have so many: key scales, value scales.
+#[inline(always)]
+pub(super) fn scales_of<'a>(cache: &HeadCacheQ8<'a>, len: usize) -> Option<(&'a [u8], &'a [u8])> {
+    Some((cache.key_scales.get(..len)?, cache.value_scales.get(..len)?))
+}
+
+/// Positions whose inner products are looked at together.
+const PART: usize = if cfg!(target_pointer_width = "64") { 512 } else { 32 };
+
 /// Attention of one query over the first `len` positions of an 8-bit cache.
 #[inline(always)]
-pub fn attend_q8<P: Products>(
+pub(super) fn attend_one<P: Products>(
     query: &[f32],
     cache: &HeadCacheQ8<'_>,
     len: usize,
     scratch: &mut Scratch<'_>,
     out: &mut [f32],
 ) {
-    let (scale, inverse) = activation_scale(max_magnitude_bits(query));
-    scratch.query.fill(0);
-    if inverse != 0.0 {
-        for (quant, x) in scratch.query.iter_mut().zip(query) {
-            *quant = round_to_i32(x * inverse) as i8;
-        }
-    }
-    let scale = scale * (1.0 / libm::sqrtf(query.len() as f32));
     let padded_len = len.next_multiple_of(QUAD);
-    let (Some(scores), Some(weights), Some(key_scales), Some(value_scales)) = (
-        scratch.scores.get_mut(..len),
-        scratch.weights.get_mut(..padded_len),
-        cache.key_scales.get(..padded_len),
-        cache.value_scales.get(..len),
-    ) else {
+    let Some((key_scales, value_scales)) = scales_of(cache, len) else { return };
+    let Some(scores) = crate::cast::f32_as_i16_mut(scratch.scores).get_mut(..padded_len) else { return };
+    let (largest_key, largest_value) = (P::largest(key_scales), P::largest(value_scales));
+    let scale = quantize_query(query, largest_key, scratch.query);
+    let (Some(scale), false) = (scale, largest_key.max(largest_value) == NO_NUMBER) else {
+        out.fill(f32::NAN);
         return;
     };
-    P::scores(cache.keys, key_scales, scratch.query, scale, scores);
-    let sum = P::exponentials(scores);
-    // Fold each value's scale into its exponential, then round once to 16 bits.
-    let max_scale = scale_of(P::largest(value_scales));
-    let peak = if sum * 32767.0 > WEIGHT_SUM { WEIGHT_SUM / sum } else { 32767.0 };
-    let factor = peak / max_scale;
-    P::weigh(scores, value_scales, factor, weights);
-    let unit = 1.0 / (factor * sum);
-    P::mix(cache.values, weights, out);
+    let mut max = i16::MIN;
+    let mut dots = [0.0; PART];
+    for (part, (scores, key_scales)) in scores.chunks_mut(PART).zip(key_scales.chunks(PART)).enumerate() {
+        let keys = cache.keys.get(part * PART * scratch.query.len()..).unwrap_or(&[]);
+        let Some(dots) = dots.get_mut(..key_scales.len()) else { return };
+        P::key_dots(keys, scratch.query, dots);
+        for ((score, dot), &key_scale) in scores.iter_mut().zip(dots).zip(key_scales) {
+            *score = scale.score(dot.to_bits() as i32, key_scale);
+            max = max.max(*score);
+        }
+    }
+    let sum = P::weigh(scores, max, scale.coarse, value_scales, largest_value);
+    P::mix(cache.values, scores, out);
+    let unit = unit(sum, largest_value);
     for out in out {
         *out = out.to_bits() as i32 as f32 * unit;
     }

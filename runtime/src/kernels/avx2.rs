@@ -5,7 +5,7 @@
 use core::arch::x86_64::*;
 use core::ops::Range;
 
-use super::attention::{self, HeadCacheQ8, Products, Scratch};
+use super::attention::{HeadCacheQ8, Products, Scratch};
 use super::{Activations, Quantized};
 use crate::format::{BLOCK, GROUP, QUAD};
 use crate::tensor::Planes;
@@ -155,16 +155,17 @@ unsafe fn quad<const BITS: usize, const T: usize>(
     sums
 }
 
-/// [`attention::attend_q8`] compiled for these instructions.
+/// [`Products::attend`] compiled for these instructions.
 #[target_feature(enable = "avx2")]
 pub(super) fn attend_q8(
-    query: &[f32],
+    queries: &[f32],
+    head_dim: usize,
     cache: &HeadCacheQ8<'_>,
     len: usize,
     scratch: &mut Scratch<'_>,
     out: &mut [f32],
 ) {
-    attention::attend_q8::<Avx2>(query, cache, len, scratch, out);
+    Avx2::attend(queries, head_dim, cache, len, scratch, out);
 }
 
 struct Avx2;

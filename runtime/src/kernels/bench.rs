@@ -13,16 +13,17 @@ pub fn matmul(level: Level, matrix: &Matrix<'_>, input: &Activations<'_>, out: &
     unsafe { super::matmul(level, matrix, input, 0..matrix.rows, &out, matrix.rows) };
 }
 
-/// [`super::attention::attend_q8`].
+/// [`super::attention::Products::attend`].
 pub fn attend_q8(
     level: Level,
-    query: &[f32],
+    queries: &[f32],
+    head_dim: usize,
     cache: &HeadCacheQ8<'_>,
     len: usize,
     scratch: &mut Scratch<'_>,
     out: &mut [f32],
 ) {
-    super::attend_q8(level, query, cache, len, scratch, out);
+    super::attend_q8(level, queries, head_dim, cache, len, scratch, out);
 }
 
 /// [`super::elementwise::quantize`].

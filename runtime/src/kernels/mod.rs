@@ -26,7 +26,7 @@ use core::ops::Range;
 use crate::tensor::{Matrix, Weights};
 use crate::workers::Disjoint;
 
-use attention::{HeadCacheQ8, Scratch};
+use attention::{HeadCacheQ8, Products, Scratch};
 use level::Kind;
 pub use level::Level;
 
@@ -255,10 +255,11 @@ for_every_level! {
     fn attend_f32(query: &[f32], keys: &[f32], values: &[f32], len: usize, scores: &mut [f32], out: &mut [f32]) = attention::attend_f32;
 }
 
-/// [`attention::attend_q8`] with the level's integer products.
+/// [`Products::attend`] of the level.
 pub(crate) fn attend_q8(
     level: Level,
-    query: &[f32],
+    queries: &[f32],
+    head_dim: usize,
     cache: &HeadCacheQ8<'_>,
     len: usize,
     scratch: &mut Scratch<'_>,
@@ -267,21 +268,21 @@ pub(crate) fn attend_q8(
     match level.kind() {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the level's existence proves that the CPU has its instructions.
-        Kind::Avx512 => unsafe { avx512::attend_q8(query, cache, len, scratch, out) },
+        Kind::Avx512 => unsafe { avx512::attend_q8(queries, head_dim, cache, len, scratch, out) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Kind::Avx2 => unsafe { avx2::attend_q8(query, cache, len, scratch, out) },
+        Kind::Avx2 => unsafe { avx2::attend_q8(queries, head_dim, cache, len, scratch, out) },
         #[cfg(target_arch = "aarch64")]
         // SAFETY: as above.
-        Kind::Neon => unsafe { neon::attend_q8::<false>(query, cache, len, scratch, out) },
+        Kind::Neon => unsafe { neon::attend_q8::<false>(queries, head_dim, cache, len, scratch, out) },
         #[cfg(target_arch = "aarch64")]
         // SAFETY: as above.
-        Kind::NeonDot => unsafe { neon::attend_q8::<true>(query, cache, len, scratch, out) },
+        Kind::NeonDot => unsafe { neon::attend_q8::<true>(queries, head_dim, cache, len, scratch, out) },
         #[cfg(smidgen_dsp)]
-        Kind::CortexM => attention::attend_q8::<cortex_m::Dsp>(query, cache, len, scratch, out),
+        Kind::CortexM => cortex_m::Dsp::attend(queries, head_dim, cache, len, scratch, out),
         #[cfg(feature = "wide")]
-        Kind::Wide => attention::attend_q8::<wide::Wide>(query, cache, len, scratch, out),
+        Kind::Wide => wide::Wide::attend(queries, head_dim, cache, len, scratch, out),
         #[cfg(smidgen_scalar)]
-        Kind::Scalar => attention::attend_q8::<scalar::Scalar>(query, cache, len, scratch, out),
+        Kind::Scalar => scalar::Scalar::attend(queries, head_dim, cache, len, scratch, out),
     }
 }

@@ -4,7 +4,7 @@
 use core::arch::aarch64::*;
 use core::ops::Range;
 
-use super::attention::{self, HeadCacheQ8, Products, Scratch};
+use super::attention::{HeadCacheQ8, Products, Scratch};
 use super::{Activations, Quantized};
 use crate::format::{BLOCK, GROUP, QUAD};
 use crate::tensor::Planes;
@@ -191,16 +191,17 @@ unsafe fn quad<const BITS: usize, const SDOT: bool, const T: usize>(
     sums
 }
 
-/// [`attention::attend_q8`] compiled for these instructions.
+/// [`Products::attend`] compiled for these instructions.
 #[target_feature(enable = "neon")]
 pub(super) fn attend_q8<const SDOT: bool>(
-    query: &[f32],
+    queries: &[f32],
+    head_dim: usize,
     cache: &HeadCacheQ8<'_>,
     len: usize,
     scratch: &mut Scratch<'_>,
     out: &mut [f32],
 ) {
-    attention::attend_q8::<Neon<SDOT>>(query, cache, len, scratch, out);
+    Neon::<SDOT>::attend(queries, head_dim, cache, len, scratch, out);
 }
 
 struct Neon<const SDOT: bool>;

@@ -58,7 +58,6 @@ struct Arena {
     key_scales: Aligned<[u8; POSITIONS]>,
     value_scales: Aligned<[u8; POSITIONS]>,
     scores: [f32; POSITIONS],
-    weights: Aligned<[i16; POSITIONS]>,
     query: Aligned<[i8; WIDEST]>,
     quants: Aligned<[u8; ROWS * COLS]>,
     multipliers: Aligned<[u8; ROWS * COLS / 32]>,
@@ -74,7 +73,6 @@ fn main() -> ! {
         key_scales: Aligned([0; POSITIONS]),
         value_scales: Aligned([0; POSITIONS]),
         scores: [0.0; POSITIONS],
-        weights: Aligned([0; POSITIONS]),
         query: Aligned([0; WIDEST]),
         quants: Aligned([0; ROWS * COLS]),
         multipliers: Aligned([0; ROWS * COLS / 32]),
@@ -98,9 +96,12 @@ fn attention(arena: &mut Arena, random: &mut Random, case: usize) {
     let head_dim: usize = [4, 8, 10, 16, 33, 64, 128, 256, 260, 300][random.below(10)];
     let padded = head_dim.next_multiple_of(4);
     let len = 1 + random.below(POSITIONS as u32);
-    let mut query = [0.0; WIDEST];
+    // Heads that share keys.
+    let n = 1 + random.below(3);
+    let mut query = [0.0; 3 * WIDEST];
+    let query = &mut query[..n * head_dim];
     let size = [0.01, 1.0, 40.0][random.below(3)];
-    for x in &mut query[..head_dim] {
+    for x in &mut *query {
         *x = random.signed() * size;
     }
     for byte in arena.keys.0.iter_mut().chain(&mut arena.values.0) {
@@ -111,7 +112,7 @@ fn attention(arena: &mut Arena, random: &mut Random, case: usize) {
     for scale in arena.key_scales.0.iter_mut().chain(&mut arena.value_scales.0) {
         *scale = random.below(codes) as u8;
     }
-    let mut results = [[0.0_f32; WIDEST]; 2];
+    let mut results = [[0.0_f32; 3 * WIDEST]; 2];
     for (level, out) in [Level::SCALAR, Level::detect()].into_iter().zip(&mut results) {
         let cache = HeadCacheQ8 {
             keys: &arena.keys.0[..POSITIONS * padded],
@@ -119,12 +120,8 @@ fn attention(arena: &mut Arena, random: &mut Random, case: usize) {
             values: &arena.values.0[..POSITIONS * head_dim],
             value_scales: &arena.value_scales.0,
         };
-        let mut scratch = Scratch {
-            scores: &mut arena.scores,
-            weights: &mut arena.weights.0,
-            query: &mut arena.query.0[..padded],
-        };
-        bench::attend_q8(level, &query[..head_dim], &cache, len, &mut scratch, &mut out[..head_dim]);
+        let mut scratch = Scratch { scores: &mut arena.scores, query: &mut arena.query.0[..padded] };
+        bench::attend_q8(level, query, head_dim, &cache, len, &mut scratch, &mut out[..n * head_dim]);
     }
     same(&results[0], &results[1], "attention", case, head_dim, len);
 }

@@ -4,18 +4,19 @@ use core::arch::x86_64::*;
 
 use super::sum_chunks;
 use crate::format::QUAD;
-use crate::kernels::attention::{self, HeadCacheQ8, Products, Scratch};
+use crate::kernels::attention::{HeadCacheQ8, Products, Scratch};
 
-/// [`attention::attend_q8`] compiled for these instructions.
+/// [`Products::attend`] compiled for these instructions.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(crate) fn attend_q8(
-    query: &[f32],
+    queries: &[f32],
+    head_dim: usize,
     cache: &HeadCacheQ8<'_>,
     len: usize,
     scratch: &mut Scratch<'_>,
     out: &mut [f32],
 ) {
-    attention::attend_q8::<Vnni>(query, cache, len, scratch, out);
+    Vnni::attend(queries, head_dim, cache, len, scratch, out);
 }
 
 struct Vnni;
