@@ -16,7 +16,7 @@ use divan::{Bencher, black_box};
 use smidgen_runtime::Level;
 use smidgen_runtime::format::{BLOCK, DType, GROUP};
 use smidgen_runtime::kernels::Activations;
-use smidgen_runtime::kernels::attention::{HeadCacheQ8, Scratch, kv_scale, store_key, store_value};
+use smidgen_runtime::kernels::attention::{HeadCacheQ8, Scratch, store_key, store_value};
 use smidgen_runtime::kernels::bench;
 use smidgen_runtime::tensor::Matrix;
 
@@ -109,10 +109,8 @@ fn attend_q8(bencher: Bencher<'_, '_>, case: Case<(usize, usize)>) {
     let (mut key_scales, mut value_scales) = (Vec::new(), Vec::new());
     for position in 0..positions {
         let (key, value) = (vectors.next().expect("enough"), vectors.next().expect("enough"));
-        key_scales.push(kv_scale(key));
-        store_key(key, key_scales[position], position, &mut keys);
-        value_scales.push(kv_scale(value));
-        store_value(value, value_scales[position], position, &mut values);
+        key_scales.push(store_key(key, position, &mut keys));
+        value_scales.push(store_value(value, position, &mut values));
     }
     let cache =
         HeadCacheQ8 { keys: &keys, key_scales: &key_scales, values: &values, value_scales: &value_scales };

@@ -2,7 +2,7 @@
 
 use crate::config::{Architecture, Config};
 use crate::format::{BLOCK, GROUP, KvType, Role};
-use crate::kernels::attention::{self, HeadCacheQ8, Scratch};
+use crate::kernels::attention::{HeadCacheQ8, Scratch};
 use crate::kernels::{self, Activations, Level, matmul};
 use crate::memory::{Layout, State};
 use crate::model::Model;
@@ -396,12 +396,11 @@ impl Heads<'_, '_> {
             let v = part(self.v, at, head_dim);
             self.prepare(k, self.norms[1], token);
             if quantized {
-                let (key_scale, value_scale) = (attention::kv_scale(k), attention::kv_scale(v));
+                let key_scale = kernels::store_key(self.pass.level, k, position, keys_q8);
+                let value_scale = kernels::store_value(self.pass.level, v, position, values_q8);
                 if let (Some(ks), Some(vs)) = (key_scales.get_mut(position), value_scales.get_mut(position)) {
                     (*ks, *vs) = (key_scale, value_scale);
                 }
-                attention::store_key(k, key_scale, position, keys_q8);
-                attention::store_value(v, value_scale, position, values_q8);
             } else {
                 for (cache, new) in [(&mut *keys_f32, &*k), (&mut *values_f32, v)] {
                     if let Some(place) = cache.chunks_exact_mut(head_dim.max(1)).nth(position) {

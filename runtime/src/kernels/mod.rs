@@ -251,6 +251,10 @@ for_every_level! {
     fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) = elementwise::rotate;
     /// [`elementwise::quantize`].
     fn quantize(values: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [i32]) = elementwise::quantize;
+    /// [`attention::store_key`].
+    fn store_key(key: &[f32], position: usize, keys: &mut [i8]) -> u8 = attention::store_key;
+    /// [`attention::store_value`].
+    fn store_value(value: &[f32], position: usize, values: &mut [i8]) -> u8 = attention::store_value;
     /// [`attention::attend_f32`].
     fn attend_f32(query: &[f32], keys: &[f32], values: &[f32], len: usize, scores: &mut [f32], out: &mut [f32]) = attention::attend_f32;
 }

@@ -160,6 +160,14 @@ impl<const BITS: usize> Weights<'_, BITS> {
                 input.scales.as_ptr().add(first_vector * self.blocks + tile.begin),
             )
         };
+        // What the weights' shift adds to each product, taken off before.
+        let mut shifts = [[0; TILE_GROUPS]; T];
+        for (t, shifts) in shifts.iter_mut().enumerate() {
+            for (g, shift) in shifts.iter_mut().enumerate().take(tile.groups) {
+                // SAFETY: as above: this vector's sum of this group.
+                *shift = unsafe { *sums.add(t * self.groups + g) } * -(1 << (BITS - 1));
+            }
+        }
         let mut totals = [[_mm512_setzero_ps(); S]; T];
         if tile.begin > 0 {
             for (t, totals) in totals.iter_mut().enumerate() {
@@ -176,12 +184,8 @@ impl<const BITS: usize> Weights<'_, BITS> {
             let mut exact = [[zero; S]; T];
             for g in block * GROUPS..((block + 1) * GROUPS).min(tile.groups) {
                 let mut dots = [[zero; S]; T];
-                for (t, dots) in dots.iter_mut().enumerate() {
-                    // SAFETY: as above: this vector's sum of this group.
-                    let sum = _mm512_set1_epi32(unsafe { *sums.add(t * self.groups + g) });
-                    let sum =
-                        if BITS == 8 { _mm512_slli_epi32::<7>(sum) } else { _mm512_slli_epi32::<3>(sum) };
-                    *dots = [_mm512_sub_epi32(zero, sum); S];
+                for (dots, shifts) in dots.iter_mut().zip(&shifts) {
+                    *dots = [_mm512_set1_epi32(shifts[g]); S];
                 }
                 for c in 0..8 {
                     // SAFETY: nothing happens here. But what is read of `x` stays behind this line: the
@@ -205,7 +209,13 @@ impl<const BITS: usize> Weights<'_, BITS> {
                 };
                 for (exact, dots) in exact.iter_mut().zip(&dots) {
                     for ((exact, dots), multiplier) in exact.iter_mut().zip(dots).zip(multipliers) {
-                        *exact = _mm512_add_epi32(*exact, _mm512_mullo_epi32(*dots, multiplier));
+                        *exact = if BITS == 8 {
+                            _mm512_add_epi32(*exact, _mm512_mullo_epi32(*dots, multiplier))
+                        } else {
+                            // Thirty-two products of at most 8 · 127 have 16 bits: the lower half of
+                            // each sum times the multiplier, and the upper, its sign, times zero.
+                            _mm512_dpwssd_epi32(*exact, *dots, multiplier)
+                        };
                     }
                 }
             }
