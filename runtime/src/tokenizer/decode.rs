@@ -19,7 +19,7 @@ impl Tokenizer<'_> {
         let mut rest = ids;
         while let Some((&id, after)) = rest.split_first() {
             let run = self.byte_run(rest);
-            let Some((tokens, after_run)) = rest.split_at_checked(run.tokens).filter(|_| run.bytes > 0)
+            let Some((tokens, after_run)) = rest.split_at_checked(run.tokens).filter(|_| run.tokens > 0)
             else {
                 rest = after;
                 decoder.push(self, id).for_each_str(&mut each);
@@ -41,7 +41,7 @@ impl Tokenizer<'_> {
         let mut run = ByteRun { tokens: 0, bytes: 0, valid: true };
         let mut decoder = Decoder { each_byte: false, ..Decoder::mid_text() };
         let broken = |piece: Piece<'_>| {
-            let mut broken = piece.head.bytes == Head::REPLACEMENT.bytes && piece.head.times > 0;
+            let mut broken = piece.head.broken;
             piece.body.utf8_chunks().for_each(|chunk| broken |= !chunk.invalid().is_empty());
             broken
         };
@@ -144,7 +144,8 @@ impl Decoder {
     /// What stands for the beginning of a character that will not go on.
     fn broken(&mut self) -> Head {
         let carried = core::mem::replace(&mut self.carry_len, 0);
-        Head { times: if self.each_byte { carried } else { carried.min(1) }, ..Head::REPLACEMENT }
+        let times = if self.each_byte { carried } else { carried.min(1) };
+        Head { times, broken: carried > 0, ..Head::REPLACEMENT }
     }
 
     fn push_bytes<'a>(&mut self, bytes: &'a [u8]) -> Piece<'a> {
@@ -178,7 +179,7 @@ impl Decoder {
             match core::str::from_utf8(joined.get(..joined_len).unwrap_or(&[])) {
                 Ok(_) => {
                     self.carry_len = 0;
-                    return (Head { bytes: joined, len: joined_len as u8, times: 1 }, after);
+                    return (Head { bytes: joined, len: joined_len as u8, times: 1, broken: false }, after);
                 }
                 Err(error) if error.error_len().is_none() => {
                     if let Some(slot) = self.carry.get_mut(carried) {
@@ -220,13 +221,15 @@ struct Head {
     len: u8,
     /// How often it comes.
     times: u8,
+    /// It stands for bytes that are no character (which may spell U+FFFD, too).
+    broken: bool,
 }
 
 impl Head {
-    const EMPTY: Self = Self { bytes: [0; 4], len: 0, times: 0 };
+    const EMPTY: Self = Self { bytes: [0; 4], len: 0, times: 0, broken: false };
     /// U+FFFD.
-    const REPLACEMENT: Self = Self { bytes: [0xef, 0xbf, 0xbd, 0], len: 3, times: 1 };
-    const SPACE: Self = Self { bytes: [b' ', 0, 0, 0], len: 1, times: 1 };
+    const REPLACEMENT: Self = Self { bytes: [0xef, 0xbf, 0xbd, 0], len: 3, times: 1, broken: true };
+    const SPACE: Self = Self { bytes: [b' ', 0, 0, 0], len: 1, times: 1, broken: false };
 
     fn as_str(&self) -> &str {
         self.bytes

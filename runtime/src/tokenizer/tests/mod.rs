@@ -183,6 +183,9 @@ fn whole_texts_decode_as_the_reference_has_them() {
         (&[256, 0xc3, 0xa9, 0xff, 256], "a\u{fffd}\u{fffd}\u{fffd} a", "aé\u{fffd} a"),
         (&[0xe4, 0xbd, 256], "\u{fffd}\u{fffd} a", "\u{fffd}\u{fffd} a"),
         (&[256, 0xe4, 0xbd], "a\u{fffd}\u{fffd}", "a\u{fffd}\u{fffd}"),
+        // Bytes that spell the character which stands for broken ones.
+        (&[0xef, 0xbf, 0xbd, 0xc3, 0xa9], "\u{fffd}é", "\u{fffd}é"),
+        (&[257, 257, 257, 256], "a", "a"),
     ] {
         let mut text = String::new();
         t.decode_each(ids, |part| text += part);
