@@ -19,6 +19,7 @@ mod normalize;
 #[cfg(feature = "alloc")]
 mod owned;
 mod pretokenize;
+mod runs;
 mod sentencepiece;
 #[cfg(feature = "alloc")]
 mod spec;

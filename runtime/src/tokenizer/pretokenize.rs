@@ -10,7 +10,7 @@
 //! * GPT-4 (tiktoken's newer cl100k): Llama 3's with `\s++$|\s*[\r\n]` for `\s*[\r\n]+`
 
 use super::data::PreTokenizer;
-use super::unicode::{CharClass, ascii_class, char_class, is_digit_apart};
+use super::unicode::{CharClass, ascii_class, char_class, class_run_length, first_class_run, is_digit_apart};
 
 impl PreTokenizer {
     /// Cuts `text` into pre-tokens: consecutive, none empty, together the whole text.
@@ -24,12 +24,9 @@ impl PreTokenizer {
     /// What of `text` is in the first pre-token of a space and `text`, and the rest. Of the patterns
     /// only GPT-2's has text behind a space that is not its own.
     pub(super) fn split_behind_space(self, text: &str) -> (&str, &str) {
-        let length = match (self, first_class(text)) {
-            (Self::Gpt2, Some(CharClass::Space)) => {
-                let run = run_length(text, |class| class == CharClass::Space);
-                if run == text.len() { run } else { before_last(text, run) }
-            }
-            (Self::Gpt2, Some(class)) => run_length(text, |other| other == class),
+        let length = match (self, first_class_run(text)) {
+            (Self::Gpt2, Some((CharClass::Space, run))) if run < text.len() => before_last(text, run),
+            (Self::Gpt2, Some((_, run))) => run,
             _ => text.len(),
         };
         text.split_at_checked(length).unwrap_or((text, ""))
@@ -99,9 +96,14 @@ fn gpt2(text: &str) -> usize {
     }
     let body = text.strip_prefix(' ').unwrap_or(text);
     let space = text.len() - body.len();
-    match first_class(body) {
-        None | Some(CharClass::Space) => white_space(text),
+    let Some(&first) = body.as_bytes().first() else { return white_space(text) };
+    match ascii_class(first) {
+        Some(CharClass::Space) => white_space(text),
         Some(class) => space + run_length(body, |other| other == class),
+        None => match first_class_run(body) {
+            Some((CharClass::Space, _)) | None => white_space(text),
+            Some((_, run)) => space + run,
+        },
     }
 }
 
@@ -194,14 +196,6 @@ fn contraction(text: &str, fold: impl Fn(u8) -> u8) -> Option<usize> {
     }
 }
 
-#[inline]
-fn first_class(text: &str) -> Option<CharClass> {
-    match ascii_class(*text.as_bytes().first()?) {
-        Some(class) => Some(class),
-        None => text.chars().next().map(char_class),
-    }
-}
-
 fn first_char_length(text: &str) -> usize {
     text.chars().next().map_or(0, char::len_utf8)
 }
@@ -213,10 +207,7 @@ fn run_length(text: &str, wanted: impl Fn(CharClass) -> bool) -> usize {
     let Some(at) = unwanted else { return text.len() };
     match text.as_bytes().get(at) {
         Some(byte) if byte.is_ascii() => at,
-        _ => {
-            let rest = text.get(at..).unwrap_or("");
-            at + rest.char_indices().find(|&(_, c)| !wanted(char_class(c))).map_or(rest.len(), |(at, _)| at)
-        }
+        _ => at + class_run_length(text.get(at..).unwrap_or(""), wanted),
     }
 }
 

@@ -3,9 +3,10 @@
 //! The tables are our own, not `core`'s: `core` has no general category L, and its tables change
 //! with the compiler, while a model must cut the same text in the same way for ever.
 
+use super::runs::Run;
 #[cfg(feature = "unicode")]
 use super::unicode_tables::WORD;
-use super::unicode_tables::{LETTERS, NFC_ACTIVE, NUMBERS};
+use super::unicode_tables::{CLASSES, NFC_ACTIVE};
 
 pub use super::unicode_tables::UNICODE_VERSION;
 
@@ -49,10 +50,54 @@ pub(super) fn ascii_class(byte: u8) -> Option<CharClass> {
 pub fn char_class(c: char) -> CharClass {
     match ASCII.get(c as usize) {
         Some(class) => *class,
-        None if is_letter(c) => CharClass::Letter,
-        None if is_space(c) => CharClass::Space,
-        None if contains(&NUMBERS, c) => CharClass::Number,
-        None => CharClass::Other,
+        None if is_block(c) || is_common(c) => CharClass::Letter,
+        None => class_of(CLASSES.find(c)),
+    }
+}
+
+/// Bytes of `text` before the first character whose class is not wanted. Characters of one run of the
+/// table, as words mostly are, are looked up once.
+#[inline(never)]
+pub(super) fn class_run_length(text: &str, wanted: impl Fn(CharClass) -> bool) -> usize {
+    wanted_length(text, Run::default(), wanted)
+}
+
+/// The class of the first character, and the bytes before one of another class.
+#[inline(never)]
+pub(super) fn first_class_run(text: &str) -> Option<(CharClass, usize)> {
+    let first = text.chars().next()?;
+    let (class, run) = match ASCII.get(first as usize) {
+        Some(class) => (*class, Run::default()),
+        None if is_block(first) || is_common(first) => (CharClass::Letter, Run::default()),
+        None => {
+            let run = CLASSES.find(first);
+            (class_of(run), run)
+        }
+    };
+    Some((class, wanted_length(text, run, |other| other == class)))
+}
+
+/// [`class_run_length`], with a run that is known already.
+fn wanted_length(text: &str, mut run: Run, wanted: impl Fn(CharClass) -> bool) -> usize {
+    let mut is_wanted = |c: char| match ASCII.get(c as usize) {
+        Some(class) => wanted(*class),
+        None if is_block(c) || is_common(c) => wanted(CharClass::Letter),
+        None => {
+            if !run.has(c) {
+                run = CLASSES.find(c);
+            }
+            wanted(class_of(run))
+        }
+    };
+    text.char_indices().find(|&(_, c)| !is_wanted(c)).map_or(text.len(), |(at, _)| at)
+}
+
+fn class_of(run: Run) -> CharClass {
+    match run.number {
+        1 => CharClass::Letter,
+        2 => CharClass::Number,
+        3 => CharClass::Space,
+        _ => CharClass::Other,
     }
 }
 
@@ -66,7 +111,10 @@ pub(super) fn is_digit_apart(c: char) -> bool {
 /// Whether `c` is a part of a word, as `\w` has it in the tables' Unicode version.
 #[cfg(feature = "unicode")]
 pub(super) fn is_word(c: char) -> bool {
-    if c.is_ascii() { c.is_ascii_alphanumeric() || c == '_' } else { is_letter(c) || contains(&WORD, c) }
+    match c.is_ascii() {
+        true => c.is_ascii_alphanumeric() || c == '_',
+        false => char_class(c) == CharClass::Letter || WORD.contains(c),
+    }
 }
 
 /// Whether `c` has the property White_Space.
@@ -79,30 +127,30 @@ pub fn is_space(c: char) -> bool {
 /// Where in `text` the first character stands that Unicode's NFC might change or join to the one
 /// before it. `None` means that `text` is in NFC for certain; `Some` does not mean that it is not.
 pub fn first_nfc_active(text: &str) -> Option<usize> {
-    let active = |&(_, c): &(usize, char)| u32::from(c) >= 0x300 && contains(&NFC_ACTIVE, c);
+    let mut run = Run::default();
+    let active = |&(_, c): &(usize, char)| {
+        if u32::from(c) < 0x300 || is_block(c) {
+            return false;
+        }
+        if !run.has(c) {
+            run = NFC_ACTIVE.find(c);
+        }
+        run.number != 0
+    };
     // Most text is ASCII for long stretches.
     let first = text.bytes().position(|byte| !byte.is_ascii())?;
     text.get(first..)?.char_indices().find(active).map(|(at, _)| first + at)
 }
 
-fn is_letter(c: char) -> bool {
-    // Hangul syllables and the main CJK block, the bulk of what is not ASCII, without a search.
-    matches!(c, '\u{ac00}'..='\u{d7a3}' | '\u{4e00}'..='\u{9fff}') || contains(&LETTERS, c)
+/// Hangul syllables and the main CJK block, the bulk of what is not ASCII: letters, all in NFC.
+fn is_block(c: char) -> bool {
+    matches!(c, '\u{ac00}'..='\u{d7a3}' | '\u{4e00}'..='\u{9fff}')
 }
 
-/// Whether `c` lies in one of the table's [first, last] ranges, which are sorted within each plane.
-pub(super) fn contains(planes: &[&[[u16; 2]]], c: char) -> bool {
-    let code = u32::from(c);
-    let [_, plane, high, low] = code.to_be_bytes();
-    let code = u16::from_be_bytes([high, low]);
-    let Some(ranges) = planes.get(usize::from(plane)) else {
-        return false;
-    };
-    let after = ranges.partition_point(|[first, _]| *first <= code);
-    match after.checked_sub(1).and_then(|i| ranges.get(i)) {
-        Some([_, last]) => code <= *last,
-        None => false,
-    }
+/// Letters of Europe's larger alphabets, without a search.
+fn is_common(c: char) -> bool {
+    matches!(c, '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2c1}' | '\u{3a3}'..='\u{3f5}'
+        | '\u{3f7}'..='\u{481}' | '\u{48a}'..='\u{52f}')
 }
 
 #[cfg(test)]
@@ -119,6 +167,13 @@ mod tests {
             assert!(char_class(c) != CharClass::Letter || c.is_alphabetic(), "{c:?}");
             // What came since 16 is not in the tables, but digits are set apart as 17 has them.
             assert!(char::UNICODE_VERSION.0 != 17 || is_digit_apart(c) == c.is_numeric(), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_searched_is_as_the_tables_have_it() {
+        for c in ('\0'..=char::MAX).filter(|&c| is_block(c) || is_common(c)) {
+            assert!(CLASSES.find(c).number == 1 && (!is_block(c) || !NFC_ACTIVE.contains(c)), "{c:?}");
         }
     }
 

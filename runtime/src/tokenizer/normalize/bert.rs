@@ -1,7 +1,7 @@
 //! BERT's way with text: clean, space CJK, strip accents, lower-case, cut at spaces and punctuation.
 
 use super::super::data::BertRules;
-use super::super::unicode::{contains, is_space};
+use super::super::unicode::is_space;
 use super::tables::{BERT_ACCENTS, BERT_PUNCTUATION, BERT_REMOVED};
 use super::{decompose, insert_by_class};
 
@@ -67,14 +67,14 @@ const SPACE: u32 = 0x20;
 fn kind(c: u32) -> Kind {
     match char::from_u32(c) {
         Some(c) if is_space(c) => Kind::Space,
-        Some(c) if contains(&BERT_PUNCTUATION, c) => Kind::Alone,
+        Some(c) if BERT_PUNCTUATION.contains(c) => Kind::Alone,
         _ => Kind::Word,
     }
 }
 
 /// The characters that `c` becomes.
 fn normalized(c: char, rules: BertRules, each: &mut impl FnMut(u32)) {
-    if rules.clean_text && contains(&BERT_REMOVED, c) {
+    if rules.clean_text && BERT_REMOVED.contains(c) {
         return;
     }
     if is_space(c) {
@@ -87,7 +87,7 @@ fn normalized(c: char, rules: BertRules, each: &mut impl FnMut(u32)) {
     if rules.strip_accents {
         decompose(u32::from(c), &mut |part| {
             if let Some(part) = char::from_u32(part)
-                && !(u32::from(part) >= 0x300 && contains(&BERT_ACCENTS, part))
+                && !(u32::from(part) >= 0x300 && BERT_ACCENTS.contains(part))
             {
                 cased(part, rules, each);
             }
