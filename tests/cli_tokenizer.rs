@@ -83,6 +83,23 @@ fn berts_words_and_what_goes_around_them() {
 }
 
 #[test]
+fn any_tokenizer_is_written_as_tokenizer_json() {
+    let directory = trained();
+    let here = directory.path();
+    fs::write(here.join("ranks"), "YQ== 0\nYg== 1\nYWI= 2\n").unwrap();
+    says(here, &["convert", "-t", "ranks", "-o", "ranks.json"], "");
+    assert_eq!(says(here, &["encode", "-t", "ranks.json"], "abab a"), "2 2 0\n");
+    fs::create_dir(here.join("out")).unwrap();
+    says(here, &["convert", "-t", "tok.json", "-o", "out"], "");
+    assert!(here.join("out/tokenizer_config.json").exists());
+    let text = "the cat <|endoftext|> sat";
+    for special in [&[][..], &["--parse-special"]] {
+        let ids = |path| says(here, &[&["encode", "-t", path], special].concat(), text);
+        assert_eq!(ids("out"), ids("tok.json"));
+    }
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     let directory = trained();
     let here = directory.path();

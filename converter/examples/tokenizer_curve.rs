@@ -1,5 +1,5 @@
 //! How the time of a byte grows with a text that is hard on purpose: no space to cut at, one letter
-//! again and again, marks without a letter. Linear time is a flat row, n log n one that rises a little.
+//! again and again, marks without a letter, the beginning of a special token. Linear time is a flat row, n log n one that rises a little.
 //!
 //! ```text
 //! cargo run --release -p smidgen-converter --example tokenizer_curve -- TOKENIZER…
@@ -22,15 +22,23 @@ fn main() {
         let spec = tokenizer::open(Path::new(&path)).unwrap_or_else(|error| panic!("{error}"));
         let owned = OwnedTokenizer::build(&spec).unwrap_or_else(|error| panic!("{error}"));
         let tokenizer = owned.tokenizer();
+        let called = path.rsplit("tok/").next().unwrap_or(&path);
+        // The longest word that WordPiece looks up, of a letter that is a token and goes on with others.
+        let word = "a".repeat(100) + " ";
         for (name, pattern) in [
             ("one letter", "a"),
             ("the alphabet", "abcdefghijklmnopqrstuvwxyz"),
-            ("Korean without a space", "안녕하세요대한민국"),
-            ("marks of two classes", "\u{301}\u{323}"),
+            ("words of 100 letters", &word),
+            ("spaces", " "),
             ("line ends", "\n"),
+            ("digits", "7"),
+            ("what special tokens begin with", "<"),
+            ("Korean without a space", "안녕하세요대한민국"),
+            ("two marks in turn", "\u{301}\u{323}"),
+            ("emoji with joiners", "👨\u{200d}👩\u{200d}👧"),
         ] {
             let cells = SIZES.map(|size| format!("{:.0}", nanoseconds(&tokenizer, pattern, size)));
-            println!("| {path} | {name} | {} |", cells.join(" | "));
+            println!("| {called} | {name} | {} |", cells.join(" | "));
         }
     }
 }

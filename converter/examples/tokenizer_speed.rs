@@ -1,11 +1,12 @@
-//! How fast text is encoded, with and without remembering words, beside `tiktoken` and Hugging Face's
-//! `tokenizers` when `tools/tokenizer_peers.py` is run right after it.
+//! How fast text is encoded, with and without remembering words; `benches/compare/tokenizers.py` runs it
+//! in turn with `tiktoken` and Hugging Face's `tokenizers`.
 //!
 //! ```text
-//! cargo run --release -p smidgen-converter --example tokenizer_speed -- TOKENIZER TEXT [MEGABYTES]
+//! cargo run --release -p smidgen-converter --example tokenizer_speed -- TOKENIZER TEXT [MEGABYTES [RUNS]]
 //! ```
-//! One thread, the median of five; every line of the text is encoded by itself, as the peers do.
-//! `tokenizer_curve` has texts that are hard on purpose.
+//! One thread, the median of the runs (5) behind one that warms up; every line of the text is encoded by
+//! itself, as the peers do. Prints a line of JSON for each way. `tokenizer_curve` has texts that are hard
+//! on purpose.
 
 use std::path::Path;
 use std::time::Instant;
@@ -16,10 +17,11 @@ use smidgen_runtime::tokenizer::{CachedEncoder, OwnedTokenizer, Special, scratch
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [tokenizer_path, text_path, rest @ ..] = &arguments[..] else {
-        eprintln!("usage: tokenizer_speed TOKENIZER TEXT [MEGABYTES]");
+        eprintln!("usage: tokenizer_speed TOKENIZER TEXT [MEGABYTES [RUNS]]");
         std::process::exit(2);
     };
-    let megabytes: usize = rest.first().and_then(|number| number.parse().ok()).unwrap_or(10);
+    let number = |at: usize, default| rest.get(at).and_then(|number| number.parse().ok()).unwrap_or(default);
+    let (megabytes, runs): (usize, usize) = (number(0, 10), number(1, 5));
     let spec = tokenizer::open(Path::new(tokenizer_path)).unwrap_or_else(|error| panic!("{error}"));
     let owned = OwnedTokenizer::build(&spec).unwrap_or_else(|error| panic!("{error}"));
     let tokenizer = owned.tokenizer();
@@ -29,7 +31,7 @@ fn main() {
     let mut scratch = vec![0; 2 * scratch_words(longest + 1)];
 
     let mut count = 0;
-    report("without an allocator", text.len(), || {
+    report("without an allocator", text.len(), runs, || {
         count = 0;
         for line in text.split_inclusive('\n') {
             tokenizer.encode_each(line, Special::Plain, false, &mut scratch, |_| count += 1).expect("room");
@@ -37,7 +39,7 @@ fn main() {
         count
     });
     let mut ids = Vec::new();
-    report("remembering words", text.len(), || {
+    report("remembering words", text.len(), runs, || {
         let mut encoder = CachedEncoder::new(tokenizer);
         ids.clear();
         for line in text.split_inclusive('\n') {
@@ -48,10 +50,10 @@ fn main() {
     assert_eq!(ids.len(), count);
 }
 
-/// The median of five runs.
-fn report(name: &str, bytes: usize, mut run: impl FnMut() -> usize) {
-    let mut tokens = 0;
-    let mut seconds: Vec<f64> = (0..5)
+/// The median of the runs.
+fn report(name: &str, bytes: usize, runs: usize, mut run: impl FnMut() -> usize) {
+    let mut tokens = run();
+    let mut seconds: Vec<f64> = (0..runs.max(1))
         .map(|_| {
             let start = Instant::now();
             tokens = run();
@@ -59,5 +61,6 @@ fn report(name: &str, bytes: usize, mut run: impl FnMut() -> usize) {
         })
         .collect();
     seconds.sort_by(f64::total_cmp);
-    println!("{name:20} {:8.1} MB/s  {tokens} tokens", bytes as f64 / seconds[2] / 1e6);
+    let rate = bytes as f64 / seconds[seconds.len() / 2] / 1e6;
+    println!(r#"{{"name": "{name}", "mb_s": {rate:.2}, "tokens": {tokens}}}"#);
 }

@@ -5,7 +5,8 @@
     converter/tools/tokenizer_fuzz.py SMIDGEN DATA [--texts 200000] [--seed 1] [--only NAME,…]
 
 DATA holds the tokenizer files (tok/, llama2c/, llmc/, ggml-vocab/). Each tokenizer is compared on as many texts
-with special tokens as text and as special tokens, with and without the cache, and on as many lists of ids.
+with special tokens as text and as special tokens, with and without the cache, and on as many lists of ids; and
+once more with the tokenizer.json that `smidgen tokenizer convert` writes, read by Hugging Face's.
 """
 
 import argparse
@@ -241,6 +242,13 @@ def main():
                     command = [arguments.smidgen, "tokenizer", "encode", "-t", str(path), "--jsonl", *flags, *["--parse-special"] * parsed]
                     found = [line["ids"] for line in run(command, [{"text": text} for text in lines])]
                     wrong += compare(name, f"encode parsed={parsed} {flags}", lines, found, wanted)
+            # The file that ours writes, read by theirs.
+            written = pathlib.Path(temporary) / "written.json"
+            subprocess.run([arguments.smidgen, "tokenizer", "convert", "-t", str(path), "-o", str(written)], check=True, stderr=subprocess.DEVNULL)
+            again = Tokenizer.from_file(str(written))
+            again.encode_special_tokens = theirs.encode_special_tokens
+            found = [encoding.ids for encoding in again.encode_batch_fast(lines, add_special_tokens=False)]
+            wrong += compare(name, "encode by the written file", lines, found, wanted)
             # Ids of texts, cut anywhere, and any ids.
             size = theirs.get_vocab_size()
             pick = texts.random

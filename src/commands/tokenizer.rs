@@ -17,7 +17,8 @@ Examples:
   smidgen tokenizer train stories.txt --vocab 4096 -o tokenizer.json
   smidgen tokenizer encode --tokenizer tokenizer.json story.txt
   smidgen tokenizer encode --tokenizer model.smidgen --jsonl < texts.jsonl > ids.jsonl
-  smidgen tokenizer decode --tokenizer gpt2.gguf --jsonl < ids.jsonl")]
+  smidgen tokenizer decode --tokenizer gpt2.gguf --jsonl < ids.jsonl
+  smidgen tokenizer convert --tokenizer model.smidgen -o tokenizer.json")]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
@@ -31,6 +32,8 @@ enum Action {
     Encode(Encode),
     /// Turn token ids into text
     Decode(Decode),
+    /// Write any tokenizer as tokenizer.json
+    Convert(Convert),
 }
 
 /// Writes a `tokenizer.json` that Hugging Face's `tokenizers` and `transformers` read.
@@ -136,6 +139,22 @@ struct Decode {
     jsonl: bool,
 }
 
+/// Writes the `tokenizer.json` with which Hugging Face's `tokenizers` and `transformers` give the same
+/// ids; into a directory also a `tokenizer_config.json` that says what begins and ends a text.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  smidgen tokenizer convert --tokenizer tokenizer.bin -o tokenizer.json
+  smidgen tokenizer convert --tokenizer model.smidgen -o my-model/")]
+struct Convert {
+    /// The tokenizer: any file or directory that holds one.
+    #[arg(long, short)]
+    tokenizer: PathBuf,
+    /// Where tokenizer.json goes: a file, or a directory that is there.
+    #[arg(long, short)]
+    output: PathBuf,
+}
+
 #[derive(Deserialize, Serialize)]
 struct TextLine {
     text: String,
@@ -151,6 +170,7 @@ pub fn run(args: Args) -> Result<()> {
         Action::Train(args) => train(args),
         Action::Encode(args) => encode(args),
         Action::Decode(args) => decode(args),
+        Action::Convert(args) => convert(&args),
     }
 }
 
@@ -273,6 +293,17 @@ fn decode(args: Decode) -> Result<()> {
         })
     })?;
     Ok(out.flush()?)
+}
+
+fn convert(args: &Convert) -> Result<()> {
+    let spec = tokenizer::open(&args.tokenizer)?;
+    if args.output.is_dir() {
+        tokenizer::huggingface::write_directory(&spec, &args.output)?;
+    } else {
+        tokenizer::huggingface::write_file(&spec, &args.output)?;
+    }
+    eprintln!("{}: {} tokens", args.output.display(), spec.tokens.len());
+    Ok(())
 }
 
 fn open(path: &Path) -> Result<OwnedTokenizer> {

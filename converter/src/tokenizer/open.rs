@@ -26,7 +26,7 @@ pub fn open(path: &Path) -> Result<TokenizerSpec, Error> {
         let is_there = |name: &&str| path.join(name).exists();
         let usual = ["tokenizer.json", "vocab.json", "merges.txt", "encoder.json", "vocab.bpe"];
         return match OTHER_NAMES.iter().find(|name| is_there(name)) {
-            Some(name) if !usual.iter().any(|name| is_there(name)) => open(&path.join(name)),
+            Some(name) if !usual.iter().any(is_there) => open(&path.join(name)),
             _ => Ok(huggingface::read_directory(path)?),
         };
     }
