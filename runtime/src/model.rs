@@ -33,6 +33,8 @@ impl<'a> Model<'a> {
     ///
     /// # Errors
     /// Says what is wrong, with the numbers.
+    // What it has on the stack is gone before anything runs.
+    #[inline(never)]
     pub fn load(file: &'a [u8]) -> Result<Self, LoadError> {
         let (config, kv_type) = Prefix::read_config(file)?;
         let (prefix, body): (Prefix, &[u8]) =

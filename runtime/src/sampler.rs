@@ -1,11 +1,10 @@
 //! From logits to a token.
 //!
-//! Probabilities are integers here (e^((logit − largest) / temperature) · 2³⁰, rounded), so that
-//! sums are exact and their order does not matter: no sorting, and the same draw everywhere. The
-//! order of filters is Hugging Face's: repetition penalty, temperature, top-k, top-p, min-p.
+//! Probabilities are integers here (e^((logit − largest) / temperature) · 2³⁰), so that sums are
+//! exact and their order does not matter: no sorting, and the same draw everywhere. The order of
+//! filters is Hugging Face's: repetition penalty, temperature, top-k, top-p, min-p.
 
 use crate::error::SampleError;
-use crate::math::exp_in_range;
 
 /// How to choose among the next tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -70,17 +69,35 @@ impl Sampler {
         &self.options
     }
 
-    /// Chooses a token. The logits are used up: afterwards they hold the integer weights of
-    /// [`Sampler::weigh`] (unless the choice was greedy). `history` is the sequence so far.
+    /// Chooses a token. The logits are used up by it. `history` is the sequence so far.
     ///
     /// # Errors
     /// [`SampleError::NoFiniteLogit`] if every logit is infinite or not a number.
+    // Its stack must not lie under the forward pass's.
+    #[inline(never)]
     pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32, SampleError> {
         if self.options.temperature == 0.0 {
             self.penalize(logits, history);
             return most_probable(logits).map(|(token, _)| token);
         }
-        let total = self.weigh(logits, history)?;
+        self.penalize(logits, history);
+        let total = weigh_all(logits, self.options.temperature)?;
+        // Mostly top-p leaves few tokens.
+        if self.options.top_k == 0 && self.options.top_p < 1.0 {
+            let target = share_of(total, self.options.top_p).max(1);
+            if let Some(mut few) = Few::gather(logits, total, target) {
+                few.keep(target);
+                let least = self.least();
+                let draw = self.random.below(few.kept(least).map(|(weight, _)| weight).sum());
+                let mut sum = 0;
+                let chosen = few.kept(least).find(|&(weight, _)| {
+                    sum += weight;
+                    draw < sum
+                });
+                return chosen.map(|(_, token)| token).ok_or(SampleError::NoFiniteLogit);
+            }
+        }
+        let total = self.filter(logits, total);
         let draw = self.random.below(total);
         let mut sum = 0;
         for (token, weight) in logits.iter().enumerate() {
@@ -99,13 +116,18 @@ impl Sampler {
     /// [`SampleError::NoFiniteLogit`] if every logit is infinite or not a number.
     pub fn weigh(&self, logits: &mut [f32], history: &[u32]) -> Result<u64, SampleError> {
         self.penalize(logits, history);
-        let (_, max) = most_probable(logits)?;
-        let mut total = 0;
-        for logit in &mut *logits {
-            let weight = weight(*logit, max, self.options.temperature);
-            total += u64::from(weight);
-            *logit = f32::from_bits(weight);
-        }
+        let total = weigh_all(logits, self.options.temperature)?;
+        Ok(self.filter(logits, total))
+    }
+
+    /// The least weight that min-p keeps.
+    fn least(&self) -> u32 {
+        (self.options.min_p * ONE as f32) as u32
+    }
+
+    /// Makes the weights of tokens that are filtered out 0; returns the sum of the others.
+    #[inline(never)]
+    fn filter(&self, logits: &mut [f32], mut total: u64) -> u64 {
         if self.options.top_k > 0 && (self.options.top_k as usize) < logits.len() {
             keep_most_probable(logits, |_| 1, u64::from(self.options.top_k));
             total = sum(logits);
@@ -115,7 +137,7 @@ impl Sampler {
             total = keep_most_probable(logits, u64::from, target);
         }
         if self.options.min_p > 0.0 {
-            let least = (self.options.min_p * ONE as f32) as u32;
+            let least = self.least();
             for weight in &mut *logits {
                 if weight.to_bits() < least {
                     *weight = 0.0;
@@ -123,7 +145,7 @@ impl Sampler {
             }
             total = sum(logits);
         }
-        Ok(total)
+        total
     }
 
     /// Divides positive logits of recent tokens, multiplies negative ones: once a token, however
@@ -149,12 +171,131 @@ impl Sampler {
 /// The weight of the most probable token.
 const ONE: u32 = 1 << 30;
 
-/// e^((logit − max) / temperature) · [`ONE`], rounded; 0 for what is no finite number.
+/// Coefficients of 2^−s for s from −½ to ½ in 2⁻³⁰, from the highest power down: within 3 · 10⁻⁶ of it.
+pub(crate) static POWER: [i32; 5] = [10_289_547, -60_029_107, 257_956_794, -744_236_429, ONE as i32];
+
+/// e^((logit − max) / temperature) · [`ONE`], where `sharpness` is log₂ e / temperature; 0 for what is no
+/// finite number. The logit is not above `max`.
 #[inline(always)]
-fn weight(logit: f32, max: f32, temperature: f32) -> u32 {
-    let x = (logit - max) / temperature;
-    // e^−22 · 2³⁰ is 0.3. Not a number is no more than anything either.
-    if x >= -22.0 && logit.is_finite() { ((exp_in_range(x) * ONE as f32 + 0.5) as u32).min(ONE) } else { 0 }
+fn weight(logit: f32, max: f32, sharpness: f32) -> u32 {
+    if !logit.is_finite() {
+        return 0;
+    }
+    // The power of two in 2⁻²⁷, as far as that goes: cut off, and NaN is 0.
+    let distance = ((max - logit) * sharpness * 134_217_728.0) as u32;
+    let whole = (distance >> 27) + (distance >> 26 & 1);
+    let part = (distance << 5) as i32;
+    let [highest, others @ ..] = POWER;
+    let step = |power: i32, add: i32| ((i64::from(power) * i64::from(part)) >> 32) as i32 + add;
+    (others.into_iter().fold(highest, step) as u32).checked_shr(whole).unwrap_or(0)
+}
+
+/// Replaces each logit by the bits of its token's weight, before any filter; returns their sum.
+fn weigh_all(logits: &mut [f32], temperature: f32) -> Result<u64, SampleError> {
+    let sharpness = core::f32::consts::LOG2_E / temperature;
+    #[cfg(all(smidgen_dsp, target_abi = "eabihf"))]
+    {
+        use crate::kernels::draw;
+        let (mut max, sum) = draw::largest_and_sum(logits);
+        if !sum.is_finite() {
+            (_, max) = most_probable(logits)?;
+            for logit in logits.iter_mut().filter(|logit| !logit.is_finite()) {
+                *logit = f32::NEG_INFINITY;
+            }
+        } else if logits.is_empty() {
+            return Err(SampleError::NoFiniteLogit);
+        }
+        let (mut total, rest) = draw::weigh_fours(logits, max, sharpness);
+        for logit in rest {
+            let weight = weight(*logit, max, sharpness);
+            total += u64::from(weight);
+            *logit = f32::from_bits(weight);
+        }
+        Ok(total)
+    }
+    #[cfg(not(all(smidgen_dsp, target_abi = "eabihf")))]
+    {
+        let (_, max) = most_probable(logits)?;
+        let mut total = 0;
+        for logit in logits {
+            let weight = weight(*logit, max, sharpness);
+            total += u64::from(weight);
+            *logit = f32::from_bits(weight);
+        }
+        Ok(total)
+    }
+}
+
+/// So many tokens are looked at one by one.
+const CANDIDATES: usize = 64;
+
+/// The tokens that top-p can keep, in order of id, if they are few.
+struct Few {
+    /// Weight and token; of those that are kept the weight has [`KEPT`] added.
+    all: [(u32, u32); CANDIDATES],
+    n: usize,
+}
+
+/// Weights are below this.
+const KEPT: u32 = 1 << 31;
+
+impl Few {
+    /// The least that is kept and all that is not make up more than what the target leaves, and the
+    /// least is the largest of them: tokens whose weight is not above the mean of that are not kept.
+    fn gather(weights: &[f32], total: u64, target: u64) -> Option<Self> {
+        let mut few = Self { all: [(0, 0); CANDIDATES], n: 0 };
+        // What a shift gives is less than the quotient, which is on the safe side.
+        let shift = u32::try_from(weights.len()).ok()?.max(1).ilog2() + 1;
+        let least = u32::try_from((total - target.min(total)) >> shift).unwrap_or(ONE).min(ONE);
+        let (fours, rest) = weights.as_chunks::<4>();
+        let mut token = 0;
+        for &[a, b, c, d] in fours {
+            // A difference below zero has the highest bit.
+            let above = |weight: f32| least.wrapping_sub(weight.to_bits());
+            if (above(a) | above(b) | above(c) | above(d)) & KEPT != 0 {
+                few.take(&[a, b, c, d], token, least)?;
+            }
+            token += 4;
+        }
+        few.take(rest, token, least)?;
+        Some(few)
+    }
+
+    /// Adds those above `least` of some neighbours, the first of which is `token`.
+    #[inline(never)]
+    fn take(&mut self, weights: &[f32], token: u32, least: u32) -> Option<()> {
+        for (weight, token) in weights.iter().map(|weight| weight.to_bits()).zip(token..) {
+            if weight > least {
+                *self.all.get_mut(self.n)? = (weight, token);
+                self.n += 1;
+            }
+        }
+        Some(())
+    }
+
+    /// Keeps the fewest largest, the lowest ids among equals, whose weights reach the target.
+    fn keep(&mut self, target: u64) {
+        let mut sum = 0;
+        while sum < target {
+            let mut largest = &mut (0, 0);
+            for candidate in self.all.iter_mut().take(self.n) {
+                if candidate.0 as i32 > largest.0 as i32 {
+                    largest = candidate;
+                }
+            }
+            if largest.0 == 0 {
+                return;
+            }
+            sum += u64::from(largest.0);
+            largest.0 |= KEPT;
+        }
+    }
+
+    /// Weights and tokens of those that are kept and have a weight of `least` or more.
+    fn kept(&self, least: u32) -> impl Iterator<Item = (u64, u32)> {
+        let all = self.all.iter().take(self.n).filter(move |(weight, _)| *weight >= KEPT + least);
+        all.map(|(weight, token)| (u64::from(weight - KEPT), *token))
+    }
 }
 
 /// The least whole number that is not below `total` times `part` (0 to less than 1), which is taken in
@@ -418,23 +559,59 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_the_exponentials_to_the_bit() {
+    fn weights_are_the_exponentials() {
         let max = 3.25_f32;
         for i in 0..200_000 {
             let logit = max - i as f32 * 0.000_211;
             for temperature in [0.05_f32, 0.8, 1.0, 2.0] {
-                let exact = crate::math::exp((logit - max) / temperature) * ONE as f32 + 0.5;
-                assert_eq!(
-                    weight(logit, max, temperature),
-                    (exact as u32).min(ONE),
-                    "{logit}, {temperature}"
-                );
+                let sharpness = core::f32::consts::LOG2_E / temperature;
+                let exact = (f64::from(logit - max) / f64::from(temperature)).exp() * f64::from(ONE);
+                let got = f64::from(weight(logit, max, sharpness));
+                assert!((got - exact).abs() <= exact * 4e-6 + 1.0, "{logit}, {temperature}: {got}, {exact}");
             }
         }
         for logit in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -f32::NAN, f32::MIN] {
             assert_eq!(weight(logit, max, 1.0), 0, "{logit}");
         }
-        assert_eq!(weight(max, max, f32::MIN_POSITIVE), ONE);
+        assert_eq!(weight(max, max, f32::INFINITY), ONE);
+        assert_eq!(weight(max.next_down(), max, f32::INFINITY), 0);
+    }
+
+    /// Few candidates are only a faster way.
+    #[test]
+    fn a_draw_among_few_is_the_draw_among_all() {
+        let mut random = Pcg32::new(5);
+        let mut were_few = 0;
+        for case in 0..3000_u32 {
+            let n = 1 + random.next() % 700;
+            let spread = [0.5_f32, 4.0, 12.0][case as usize % 3];
+            let equal = case % 5 == 0;
+            let logits: Vec<f32> = (0..n)
+                .map(|_| (random.next() >> 8) as f32 / 16_777_216.0 * spread)
+                .map(|x| if equal { x.round() } else { x })
+                .collect();
+            let options = SamplerOptions {
+                top_p: (random.next() % 1000) as f32 / 1000.0,
+                min_p: [0.0, 0.05][case as usize % 2],
+                ..SamplerOptions::default()
+            };
+            let sampler = Sampler::new(options, case.into()).unwrap();
+            let mut weights = logits.clone();
+            let total = weigh_all(&mut weights, options.temperature).unwrap();
+            were_few +=
+                u32::from(Few::gather(&weights, total, share_of(total, options.top_p).max(1)).is_some());
+            let got = sampler.clone().sample(&mut logits.clone(), &[]).unwrap();
+            let mut weights = logits.clone();
+            let total = sampler.weigh(&mut weights, &[]).unwrap();
+            let draw = sampler.random.clone().below(total);
+            let mut sum = 0;
+            let want = weights.iter().position(|weight| {
+                sum += u64::from(weight.to_bits());
+                draw < sum
+            });
+            assert_eq!(Some(got as usize), want, "case {case}");
+        }
+        assert!((300..2700).contains(&were_few), "{were_few}");
     }
 
     #[test]

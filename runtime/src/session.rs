@@ -56,6 +56,7 @@ impl<'m> Session<'m> {
     ///
     /// # Errors
     /// As for [`Session::new`].
+    #[inline(never)]
     pub fn with_workers(
         model: &'m Model<'m>,
         memory: &'m mut (impl AsMut<[u8]> + ?Sized),
@@ -182,6 +183,7 @@ impl<'m> Session<'m> {
     ///
     /// # Errors
     /// As for [`Session::prompt`].
+    #[inline(never)]
     pub fn prompt_with(&mut self, text: &str, special: Special) -> Result<usize, StepError> {
         let tokenizer = self.model.tokenizer().ok_or(StepError::NoTokenizer)?;
         let add_bos = self.position == 0 && tokenizer.adds_bos();

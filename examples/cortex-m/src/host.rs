@@ -76,6 +76,8 @@ pub struct DumpFile {
 
 impl DumpFile {
     /// Creates it, or empties it.
+    // The name's place must not lie under the whole story's stack.
+    #[inline(never)]
     pub fn create(path: &str) -> Result<Self, HostError> {
         let mut name = [0_u8; 512];
         match name.get_mut(..path.len()) {

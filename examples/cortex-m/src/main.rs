@@ -61,7 +61,7 @@ const BYTES: usize = memory_needed(FILE, OPTIONS);
 #[entry]
 fn main() -> ! {
     static mut MEMORY: Memory<BYTES> = Memory::new();
-    static mut COMMAND_LINE: [u8; 1024] = [0; 1024];
+    static mut COMMAND_LINE: [u8; 512] = [0; 512];
     board::guard_stack();
     let status = match run(MEMORY, COMMAND_LINE) {
         Ok(()) => EXIT_SUCCESS,

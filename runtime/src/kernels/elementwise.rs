@@ -4,11 +4,28 @@ use crate::format::{BLOCK, GROUP};
 use crate::math::{gelu, silu, sum_of};
 use crate::quant::quantize_activations;
 
+/// √x, correctly rounded.
+#[inline(always)]
+pub fn sqrt(x: f32) -> f32 {
+    #[cfg(all(target_arch = "arm", target_abi = "eabihf", target_os = "none"))]
+    {
+        let mut bits = x.to_bits();
+        // SAFETY: plain arithmetic; such a target has the instruction.
+        unsafe {
+            core::arch::asm!("vmov s0, {bits}", "vsqrt.f32 s0, s0", "vmov {bits}, s0",
+                bits = inout(reg) bits, out("s0") _, options(pure, nomem, nostack, preserves_flags));
+        }
+        f32::from_bits(bits)
+    }
+    #[cfg(not(all(target_arch = "arm", target_abi = "eabihf", target_os = "none")))]
+    libm::sqrtf(x)
+}
+
 /// `out = x / √(mean(x²) + eps) · weight`, each x multiplied by the root's inverse first.
 #[inline(always)]
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     let mean = sum_of(x, |x| x * x) / x.len() as f32;
-    let inverse = 1.0 / libm::sqrtf(mean + eps);
+    let inverse = 1.0 / sqrt(mean + eps);
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = x * inverse * weight;
     }
@@ -18,7 +35,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 #[inline(always)]
 pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
     let mean = sum_of(x, |x| x * x) / x.len() as f32;
-    let inverse = 1.0 / libm::sqrtf(mean + eps);
+    let inverse = 1.0 / sqrt(mean + eps);
     for (x, weight) in x.iter_mut().zip(weight) {
         *x = *x * inverse * weight;
     }
@@ -30,7 +47,7 @@ pub fn layer_norm(x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, out
     let n = x.len() as f32;
     let mean = sum_of(x, |x| x) / n;
     let variance = sum_of(x, |x| (x - mean) * (x - mean)) / n;
-    let inverse = 1.0 / libm::sqrtf(variance + eps);
+    let inverse = 1.0 / sqrt(variance + eps);
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = (x - mean) * inverse * weight;
     }

@@ -13,6 +13,8 @@ mod avx512;
 pub mod bench;
 #[cfg(smidgen_dsp)]
 mod cortex_m;
+#[cfg(all(smidgen_dsp, target_abi = "eabihf"))]
+pub(crate) use cortex_m::draw;
 pub mod elementwise;
 mod level;
 #[cfg(target_arch = "aarch64")]
@@ -201,7 +203,7 @@ macro_rules! for_every_level {
                     #[cfg(target_arch = "aarch64")]
                     Kind::Neon | Kind::NeonDot => $definition($($arg),*),
                     #[cfg(smidgen_dsp)]
-                    Kind::CortexM => $definition($($arg),*),
+                    Kind::CortexM => cortex_m::for_cortex_m::$name($($arg),*),
                     #[cfg(feature = "wide")]
                     Kind::Wide => $definition($($arg),*),
                     #[cfg(smidgen_scalar)]

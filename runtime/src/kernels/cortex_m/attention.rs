@@ -40,7 +40,7 @@ macro_rules! four_words {
 }
 
 /// The widest head that two queries are multiplied with at once.
-const WIDEST: usize = 128;
+const WIDEST: usize = 64;
 
 impl Products for Dsp {
     #[inline(always)]
@@ -149,10 +149,22 @@ impl Products for Dsp {
                 else {
                     return;
                 };
-                attend_one::<Self>(query, cache, len, scratch, out);
+                attend_alone(query, cache, len, scratch, out);
             }
         }
     }
+}
+
+/// [`attend_one`], whose stack others need not have.
+#[inline(never)]
+fn attend_alone(
+    query: &[f32],
+    cache: &HeadCacheQ8<'_>,
+    len: usize,
+    scratch: &mut Scratch<'_>,
+    out: &mut [f32],
+) {
+    attend_one::<Dsp>(query, cache, len, scratch, out);
 }
 
 /// Two queries at once, if they are two, of a width and with scores that this can do; else `None`, and
@@ -612,7 +624,7 @@ unsafe fn mix_two(values: *const i8, weights: &[[i16; QUAD]], out: &mut [f32], h
 }
 
 /// Chunks of four of a query that are made pairs at a time.
-const PART: usize = 64;
+const PART: usize = 16;
 
 /// A part of a query as pairs of 16 bits: of each four numbers 0 and 2, then 1 and 3.
 struct Pairs {

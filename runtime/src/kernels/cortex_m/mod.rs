@@ -3,6 +3,10 @@
 //! mask does. Activations are made pairs once for a product, and serve four rows at a time.
 
 mod attention;
+#[cfg(target_abi = "eabihf")]
+pub(crate) mod draw;
+#[cfg(target_abi = "eabihf")]
+mod steps;
 
 use core::arch::asm;
 use core::mem::MaybeUninit;
@@ -14,6 +18,20 @@ use crate::tensor::Planes;
 use crate::workers::Disjoint;
 
 pub(super) use attention::Dsp;
+
+/// What `for_every_level!` takes for this level: the definition where nothing here is faster.
+pub(super) mod for_cortex_m {
+    pub(in crate::kernels) use crate::kernels::attention::attend_f32;
+    pub(in crate::kernels) use crate::kernels::elementwise::{
+        gelu_all, layer_norm, rms_norm_in_place, rotate,
+    };
+    pub(in crate::kernels) use crate::kernels::scalar::{matvec_f16, matvec_f32};
+
+    #[cfg(target_abi = "eabihf")]
+    pub(in crate::kernels) use super::steps::{add, quantize, rms_norm, silu_mul};
+    #[cfg(not(target_abi = "eabihf"))]
+    pub(in crate::kernels) use crate::kernels::elementwise::{add, quantize, rms_norm, silu_mul};
+}
 
 /// Groups in a block.
 const GROUPS: usize = BLOCK / GROUP;
@@ -52,10 +70,81 @@ fn odd_bytes(word: u32) -> u32 {
     out
 }
 
+/// One group of activations as [`quads_q8`] takes them.
+///
+/// # Safety
+/// A group is there, and 16 words.
+#[inline(always)]
+unsafe fn fill_q8(quants: *const i8, words: *mut MaybeUninit<u32>) {
+    // SAFETY: as promised.
+    unsafe {
+        asm!(
+            r"
+            2:
+            ldr {a}, [{at}], #4
+            ldr {c}, [{at}], #4
+            sxtb16 {b}, {a}
+            sxtb16 {a}, {a}, ror #8
+            strd {b}, {a}, [{words}], #8
+            sxtb16 {b}, {c}
+            sxtb16 {c}, {c}, ror #8
+            strd {b}, {c}, [{words}], #8
+            cmp {at}, {end}
+            bne 2b
+            ",
+            at = inout(reg) quants => _, end = in(reg) quants.add(GROUP), words = inout(reg) words => _,
+            a = out(reg) _, b = out(reg) _, c = out(reg) _, options(nostack),
+        );
+    }
+}
+
+/// One group of activations as [`quads_q4`] takes them. What the lowest nibbles are multiplied with has
+/// been added for the others too, 16, 256 and 4,096 times: it is taken off.
+///
+/// # Safety
+/// As for [`fill_q8`].
+#[inline(always)]
+unsafe fn fill_q4(quants: *const i8, words: *mut MaybeUninit<u32>) {
+    // SAFETY: as promised.
+    unsafe {
+        asm!(
+            r"
+            2:
+            ldr {a}, [{at}], #4
+            ldr {c}, [{at}], #4
+            sxtb16 {b}, {a}
+            str {b}, [{words}], #4
+            sxtb16 {a}, {a}, ror #8
+            bic {t}, {b}, #0xF000F000
+            lsl {t}, {t}, #4
+            sxtb16 {u}, {c}
+            ssub16 {u}, {u}, {t}
+            str {u}, [{words}], #4
+            bic {t}, {b}, #0xFF00FF00
+            lsl {t}, {t}, #8
+            ssub16 {u}, {a}, {t}
+            str {u}, [{words}], #4
+            sxtb16 {c}, {c}, ror #8
+            lsl {t}, {b}, #12
+            bic {t}, {t}, #0x0FF00000
+            bic {t}, {t}, #0x000F0000
+            ssub16 {u}, {c}, {t}
+            str {u}, [{words}], #4
+            cmp {at}, {end}
+            bne 2b
+            ",
+            at = inout(reg) quants => _, end = in(reg) quants.add(GROUP), words = inout(reg) words => _,
+            a = out(reg) _, b = out(reg) _, c = out(reg) _, t = out(reg) _, u = out(reg) _,
+            options(nostack),
+        );
+    }
+}
+
 /// The product of some rows with every vector; see [`super::matmul`]. `BITS` is 8 or 4.
 ///
 /// # Safety
 /// Nobody else uses these places of `out`.
+#[inline(never)]
 pub(super) unsafe fn matmul_quantized<const BITS: usize>(
     planes: &Planes<'_>,
     input: &Activations<'_>,
@@ -78,146 +167,159 @@ pub(super) unsafe fn matmul_quantized<const BITS: usize>(
         let x = input.quantized(i, planes.padded_cols);
         // SAFETY: this caller's own places.
         let out = unsafe { out.part(i * stride + rows.start..i * stride + rows.end) };
-        out.fill(0.0);
         let of_block = x.quants.chunks(BLOCK).zip(x.sums.chunks(GROUPS)).zip(x.scales);
-        for (block, ((quants, sums), x_scale)) in of_block.enumerate() {
+        for (block, ((quants, sums), &x_scale)) in of_block.enumerate() {
             let mut pairs = Pairs::<BITS>::new();
             let n_groups = pairs.fill(quants, sums);
             if n_groups == 0 {
                 continue; // what runs over groups below runs over at least one
             }
-            let (whole, rest) = out.as_chunks_mut::<QUAD>();
-            // The last quad may have fewer rows than four.
-            let mut last = [0.0; QUAD];
-            for (last, out) in last.iter_mut().zip(&*rest) {
-                *last = *out;
-            }
-            let first = rows.start / QUAD;
-            let beyond = first + whole.len();
-            let parts = [(first, whole), (beyond, core::slice::from_mut(&mut last))];
-            for (quad, out) in parts.into_iter().take(if rest.is_empty() { 1 } else { 2 }) {
-                if out.is_empty() {
-                    continue;
-                }
+            let mut quad = rows.start / QUAD;
+            let (whole, rest) = out.split_at_mut(out.len() / QUAD * QUAD);
+            let mut run = |out: &mut [f32]| {
                 let group = quad * groups + block * GROUPS;
+                let begin = out.as_mut_ptr();
                 // SAFETY: the planes have `quads` times `groups` groups and as many blocks (checked
-                // above), and these lie among them.
+                // above), and those of these rows lie among them.
                 unsafe {
                     let mut job = Job {
                         weights: planes.quants.as_ptr().add(group * group_bytes(BITS)),
                         multipliers: planes.multipliers.as_ptr().add(group * QUAD),
                         pairs: pairs.words.as_ptr().cast(),
                         pairs_end: pairs.words.as_ptr().add(n_groups * pair_words(BITS)).cast(),
-                        out: out.as_mut_ptr(),
-                        quads: out.len(),
-                        skip_weights: (groups - n_groups) * group_bytes(BITS),
-                        skip_multipliers: (groups - n_groups) * QUAD,
                         scales: planes.scales.as_ptr().add((quad * blocks + block) * QUAD).cast(),
-                        scale_stride: blocks * QUAD * size_of::<u16>(),
-                        x_scale: *x_scale,
+                        out: begin,
+                        end: begin.add(out.len()),
+                        sums: if block == 0 { ZEROS.as_ptr() } else { begin },
+                        x_scale,
                         #[cfg(not(target_abi = "eabihf"))]
                         add_scaled,
                     };
                     if BITS == 4 { quads_q4(&mut job) } else { quads_q8(&mut job) }
                 }
+                quad += out.len() / QUAD;
+            };
+            // Where rows are one block, quads lie one after the other.
+            if blocks == 1 {
+                if !whole.is_empty() {
+                    run(whole);
+                }
+            } else {
+                whole.as_chunks_mut::<QUAD>().0.iter_mut().for_each(|four| run(four));
             }
-            for (last, out) in last.iter().zip(rest) {
-                *out = *last;
+            if !rest.is_empty() {
+                // The last quad may have fewer rows than four.
+                let mut last = [0.0; QUAD];
+                last.iter_mut().zip(&*rest).for_each(|(last, out)| *last = *out);
+                run(&mut last);
+                rest.iter_mut().zip(last).for_each(|(out, last)| *out = last);
             }
         }
     }
 }
 
-/// One block of activations as pairs of 16 bits: of each four columns those of 0 and 2, then of 1
-/// and 3. For 4-bit weights, which are stored plus 8, each group begins with what takes that off.
+/// What rows start from.
+static ZEROS: [f32; QUAD] = [0.0; QUAD];
+
+/// One block of activations as pairs of 16 bits, of four columns or eight: see [`quads_q8`] and
+/// [`quads_q4`].
 struct Pairs<const BITS: usize> {
     words: [MaybeUninit<u32>; GROUPS * pair_words(4)],
 }
 
 impl<const BITS: usize> Pairs<BITS> {
+    #[inline(always)]
     fn new() -> Self {
         Self { words: [MaybeUninit::uninit(); GROUPS * pair_words(4)] }
     }
 
     /// Gives the number of groups, all of whose words are there then.
+    #[inline(always)]
     fn fill(&mut self, quants: &[i8], sums: &[i32]) -> usize {
         let groups = quants.as_chunks::<GROUP>().0.iter().zip(sums);
         let n_groups = groups.len();
         for ((quants, sum), words) in groups.zip(self.words.chunks_exact_mut(pair_words(BITS))) {
-            let words = match words.split_first_mut() {
-                Some((first, rest)) if BITS == 4 => {
-                    first.write((-8 * sum) as u32);
-                    rest
-                }
-                _ => words,
+            let (first, words) = match words.split_first_mut() {
+                Some((first, rest)) if BITS == 4 => (Some(first), rest),
+                _ => (None, words),
             };
-            for (quants, words) in quants.as_chunks::<4>().0.iter().zip(words.as_chunks_mut::<2>().0) {
-                let x = word(quants);
-                *words = [MaybeUninit::new(even_bytes(x)), MaybeUninit::new(odd_bytes(x))];
+            let at = quants.as_ptr();
+            // Weights are stored plus 8.
+            if let Some(first) = first {
+                first.write((-8 * sum) as u32);
+                // SAFETY: reads the group and writes its 16 words.
+                unsafe { fill_q4(at, words.as_mut_ptr()) };
+            } else {
+                // SAFETY: as above.
+                unsafe { fill_q8(at, words.as_mut_ptr()) };
             }
         }
         n_groups
     }
 }
 
-/// What some quads of rows have in common with one block of columns, and how far they are:
-/// [`quads_q8`] and [`quads_q4`] add to `out`.
+/// What some quads of rows have in common with one block of columns, and how far they are. Weights,
+/// multipliers and scales of all the quads lie one after the other.
 #[repr(C)]
 struct Job {
-    /// The first quad's groups of this block, one after the other.
-    weights: *const u8,
-    /// Four for every group.
-    multipliers: *const u8,
     /// At least one group of [`Pairs`].
-    pairs: *const u32,
     pairs_end: *const u32,
-    /// The next quad's.
-    out: *mut [f32; QUAD],
-    /// At least one.
-    quads: usize,
-    /// Bytes from the end of a quad's groups to the next quad's.
-    skip_weights: usize,
-    skip_multipliers: usize,
+    pairs: *const u32,
     /// The next quad's, bf16.
     scales: *const [u16; QUAD],
-    /// Bytes from a quad's scales to the next quad's.
-    scale_stride: usize,
+    /// The next quad's.
+    out: *mut f32,
+    /// At least one quad beyond.
+    end: *mut f32,
+    /// What the block's products are added to: for more than one quad it is zeros.
+    sums: *const f32,
+    /// Four for every group.
+    multipliers: *const u8,
+    weights: *const u8,
     x_scale: f32,
     #[cfg(not(target_abi = "eabihf"))]
     add_scaled: unsafe extern "C" fn(&[i32; QUAD], &mut Job),
 }
 
-/// `out += exact · (row's scale · x's scale)` for the next four rows, where there are no instructions
-/// for floats.
+/// `out = sums + exact · (row's scale · x's scale)` for the next four rows, where there are no
+/// instructions for floats.
 ///
 /// # Safety
 /// The job's pointers are good.
 #[cfg(not(target_abi = "eabihf"))]
 unsafe extern "C" fn add_scaled(exact: &[i32; QUAD], job: &mut Job) {
-    // SAFETY: as promised.
-    let (out, scales) = unsafe { (&mut *job.out, &*job.scales) };
-    for ((out, &exact), &scale) in out.iter_mut().zip(exact).zip(scales) {
-        *out += exact as f32 * (crate::quant::bf16_to_f32(scale) * job.x_scale);
+    for (i, &exact) in exact.iter().enumerate() {
+        // SAFETY: as promised; a sum is read before its place is written.
+        unsafe {
+            let scale = crate::quant::bf16_to_f32((*job.scales)[i]);
+            *job.out.add(i) = *job.sums.add(i) + exact as f32 * (scale * job.x_scale);
+        }
     }
-    job.out = job.out.wrapping_add(1);
-    job.scales = job.scales.wrapping_byte_add(job.scale_stride);
+    job.out = job.out.wrapping_add(QUAD);
+    job.scales = job.scales.wrapping_add(1);
 }
 
-/// Goes through a job's quads; `$group` computes one group's four sums. Of the registers, r0 to r3
-/// are these sums, r11 goes through the weights, r12 through the pairs, lr through the multipliers; on
-/// the stack lie the block's four sums, the job and the end of the pairs.
+/// Goes through a job's quads; `$group` computes one group's four sums, and then adds them, times their
+/// multipliers, to the block's. Of the registers, r0 to r3 are the group's sums, r11 goes through the
+/// weights, r12 through the pairs; on the stack lie the block's four sums and the job's first words.
 macro_rules! quads {
     ($job:expr, $group:literal) => {
         #[cfg(target_abi = "eabihf")]
         quads!(
             @ $job, $group,
             r"
-            ldrd r1, r2, [r0, #32]
-            ldr r3, [r0, #16]
-            vldr s8, [r0, #40]
-            ldrd r9, r10, [r1]
-            add r1, r2
-            str r1, [r0, #32]
+            vldr s8, [r0, #32]
+            vmov.f32 s9, #1.0
+            vsub.f32 s12, s9, s9
+            vmov s13, s12
+            vmov s14, s12
+            vmov s15, s12
+            ",
+            "vstm sp, {{s12-s15}}",
+            r"
+            ldrd r1, r3, [sp, #24]
+            ldr r2, [sp, #36]
+            ldrd r9, r10, [r1], #8
             vmov s0, s1, r4, r5
             vmov s2, s3, r6, r7
             lsl r4, r9, #16
@@ -234,82 +336,67 @@ macro_rules! quads {
             vmul.f32 s5, s5, s8
             vmul.f32 s6, s6, s8
             vmul.f32 s7, s7, s8
-            vmul.f32 s0, s0, s4
-            vmul.f32 s1, s1, s5
-            vmul.f32 s2, s2, s6
-            vmul.f32 s3, s3, s7
-            vldm r3, {{s4-s7}}
-            vadd.f32 s0, s4, s0
-            vadd.f32 s1, s5, s1
-            vadd.f32 s2, s6, s2
-            vadd.f32 s3, s7, s3
-            vstmia r3!, {{s0-s3}}
-            str r3, [r0, #16]
+            vldm r2, {{s16-s19}}
+            vmla.f32 s16, s0, s4
+            vmla.f32 s17, s1, s5
+            vmla.f32 s18, s2, s6
+            vmla.f32 s19, s3, s7
+            vstm r3!, {{s16-s19}}
+            strd r1, r3, [sp, #24]
             ",
             out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _, out("s6") _,
-            out("s7") _, out("s8") _,
+            out("s7") _, out("s8") _, out("s9") _, out("s12") _, out("s13") _, out("s14") _, out("s15") _,
+            out("s16") _, out("s17") _, out("s18") _, out("s19") _,
         );
         #[cfg(not(target_abi = "eabihf"))]
         quads!(
             @ $job, $group,
+            "",
             r"
-            mov r10, lr
-            mov r1, r0
-            mov r0, sp
-            ldr r3, [r1, #44]
-            blx r3
-            mov lr, r10
-            ldr r0, [sp, #16]
-            ",
-        );
-    };
-    (@ $job:expr, $group:literal, $add_scaled:literal, $($floats:tt)*) => {
-        asm!(
-            // The compiler may want r6 and r7 for itself, so they can't be named as operands.
-            r"
-            push {{r6, r7}}
-            sub sp, sp, #24
-            ldr r1, [r0, #12]
-            strd r0, r1, [sp, #16]
-            ldr r11, [r0]
-            ldr lr, [r0, #4]
-            ldr r12, [r0, #8]
-            2:
             mov r4, #0
             mov r5, #0
             strd r4, r5, [sp]
             strd r4, r5, [sp, #8]
-            3:
             ",
-            $group,
             r"
-            ldm sp, {{r4-r7}}
-            ldr r8, [lr], #4
-            ldr r10, [sp, #20]
-            uxtb r9, r8
-            mla r4, r0, r9, r4
-            uxtb r9, r8, ror #8
-            mla r5, r1, r9, r5
-            uxtb r9, r8, ror #16
-            mla r6, r2, r9, r6
-            lsr r9, r8, #24
-            mla r7, r3, r9, r7
-            stm sp, {{r4-r7}}
-            cmp r12, r10
-            bne 3b
-            ldr r0, [sp, #16]
+            mov r10, lr
+            mov r0, sp
+            ldr r1, [sp, #44]
+            ldr r3, [r1, #36]
+            blx r3
+            mov lr, r10
+            ldr r1, [sp, #44]
+            ldr r3, [r1, #12]
             ",
+        );
+    };
+    (@ $job:expr, $group:literal, $begin:literal, $zero:literal, $add_scaled:literal, $($floats:tt)*) => {
+        asm!(
+            // The compiler may want r6 and r7 for itself, so they can't be named as operands.
+            r"
+            push {{r6, r7}}
+            sub sp, sp, #48
+            ldm r0, {{r1-r6, lr}}
+            add r12, sp, #16
+            stm r12, {{r1-r6, lr}}
+            str r0, [sp, #44]
+            ldr r11, [r0, #28]
+            ",
+            $begin,
+            r"
+            2:
+            ldr r12, [sp, #20]
+            ",
+            $zero,
+            "3:",
+            $group,
+            "bne 3b",
             $add_scaled,
             r"
-            ldrd r1, r2, [r0, #20]
-            ldr r3, [r0, #28]
-            ldr r12, [r0, #8]
-            add r11, r2
-            add lr, r3
-            subs r1, #1
-            str r1, [r0, #20]
+            ldr r1, [sp, #32]
+            cmp r3, r1
             bne 2b
-            add sp, sp, #24
+            add sp, sp, #48
             pop {{r6, r7}}
             ",
             inout("r0") $job => _, out("r1") _, out("r2") _, out("r3") _, out("r4") _, out("r5") _,
@@ -319,13 +406,14 @@ macro_rules! quads {
     };
 }
 
-/// Runs a [`Job`] with 8-bit weights.
+/// Runs a [`Job`] with 8-bit weights. Pairs are, of each four columns, 0 and 2, then 1 and 3.
 ///
 /// # Safety
 /// All that it points to is there, 4-aligned.
 #[inline(never)]
 unsafe fn quads_q8(job: &mut Job) {
-    // r8 and r9 are four columns' activations, r4 to r7 the four rows' weights there.
+    // r8 and r9 are four columns' activations, r4 to r7 the four rows' weights there, lr goes through the
+    // multipliers.
     // SAFETY: touches what the job points to, as promised, and what lies below the stack pointer.
     unsafe {
         quads!(
@@ -355,6 +443,18 @@ unsafe fn quads_q8(job: &mut Job) {
             .endr
             .purgem smidgen_chunk_q8
             .purgem smidgen_row_q8
+            ldm sp, {{r4-r7}}
+            ldrb r8, [lr], #4
+            ldrb r9, [lr, #-3]
+            mla r4, r0, r8, r4
+            ldrb r8, [lr, #-2]
+            mla r5, r1, r9, r5
+            ldrb r9, [lr, #-1]
+            mla r6, r2, r8, r6
+            mla r7, r3, r9, r7
+            ldr r10, [sp, #16]
+            stm sp, {{r4-r7}}
+            cmp r12, r10
             "
         );
     }
@@ -362,33 +462,40 @@ unsafe fn quads_q8(job: &mut Job) {
 
 /// Runs a [`Job`] with 4-bit weights.
 ///
+/// A word has eight: a row's columns 0 to 3 in the low halves of its bytes, 4 to 7 in the high. As two
+/// halves of 16 bits it is multiplied as it is, which counts columns 0 and 2 once, and the others 16,
+/// 256 and 4,096 times what these are multiplied with; then those others apart, with what that
+/// leaves ([`Pairs::fill`]). All of it is right modulo 2¹⁶ only, but a group's sum of 32 products of at
+/// most 8 · 127 fits into 16 bits.
+///
 /// # Safety
-/// As for [`quads_q8`].
+/// As for [`quads_q8`]; activations are −127 to 127.
 #[inline(never)]
 unsafe fn quads_q4(job: &mut Job) {
-    // r4 is the mask of two weights, r5 to r8 are eight columns' activations, r9 a row's weights there.
+    // r4 is the mask of two weights, r5 to r8 are eight columns' activations, r9 and lr two rows' weights
+    // there.
     // SAFETY: as in `quads_q8`.
     unsafe {
         quads!(
             &raw mut *job,
             r"
-            .macro smidgen_row_q4 sum, start
-            ldr r9, [r11], #4
-            and r10, r4, r9
-            smlad \sum, r10, r5, \start
-            and r10, r4, r9, lsr #8
+            .macro smidgen_row_q4 w, sum, start
+            smlad \sum, \w, r5, \start
+            and r10, r4, \w, lsr #4
             smlad \sum, r10, r6, \sum
-            and r10, r4, r9, lsr #4
+            and r10, r4, \w, lsr #8
             smlad \sum, r10, r7, \sum
-            and r10, r4, r9, lsr #12
+            and r10, r4, \w, lsr #12
             smlad \sum, r10, r8, \sum
             .endm
             .macro smidgen_chunk_q4 a, b, c, d
             ldmia r12!, {{r5-r8}}
-            smidgen_row_q4 r0, \a
-            smidgen_row_q4 r1, \b
-            smidgen_row_q4 r2, \c
-            smidgen_row_q4 r3, \d
+            ldrd r9, lr, [r11], #8
+            smidgen_row_q4 r9, r0, \a
+            smidgen_row_q4 lr, r1, \b
+            ldrd r9, lr, [r11], #8
+            smidgen_row_q4 r9, r2, \c
+            smidgen_row_q4 lr, r3, \d
             .endm
             mov r4, #0x000F000F
             ldr r3, [r12], #4
@@ -398,6 +505,20 @@ unsafe fn quads_q4(job: &mut Job) {
             .endr
             .purgem smidgen_chunk_q4
             .purgem smidgen_row_q4
+            ldm sp, {{r4-r7}}
+            ldr r10, [sp, #40]
+            ldrb r8, [r10], #4
+            ldrb r9, [r10, #-3]
+            smlabb r4, r0, r8, r4
+            ldrb r8, [r10, #-2]
+            smlabb r5, r1, r9, r5
+            ldrb r9, [r10, #-1]
+            smlabb r6, r2, r8, r6
+            smlabb r7, r3, r9, r7
+            str r10, [sp, #40]
+            ldr r10, [sp, #16]
+            stm sp, {{r4-r7}}
+            cmp r12, r10
             "
         );
     }

@@ -1,0 +1,326 @@
+//! Norms, activations and quantizing with an FPU: eight numbers at a time in registers, to the bits of
+//! [`elementwise`]. `VMLA` and `VMLS` round the product before they add or subtract it.
+
+use core::arch::asm;
+
+use crate::format::{BLOCK, GROUP};
+use crate::kernels::elementwise;
+use crate::math::{EXP, sum_lanes};
+use crate::quant::{activation_scale, quantize_activations};
+
+/// [`elementwise::rms_norm`].
+#[inline(never)]
+pub(in crate::kernels) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let (eights, rest) = x.as_chunks::<8>();
+    if eights.is_empty() || x.len() != weight.len() || x.len() != out.len() {
+        return elementwise::rms_norm(x, weight, eps, out);
+    }
+    let mut lanes = [0.0_f32; 8];
+    // SAFETY: reads the eights and writes the sums.
+    unsafe {
+        asm!(
+            r"
+            vldm {lanes}, {{s0-s7}}
+            2:
+            vldmia {x}!, {{s8-s15}}
+            vmla.f32 s0, s8, s8
+            vmla.f32 s1, s9, s9
+            vmla.f32 s2, s10, s10
+            vmla.f32 s3, s11, s11
+            vmla.f32 s4, s12, s12
+            vmla.f32 s5, s13, s13
+            vmla.f32 s6, s14, s14
+            vmla.f32 s7, s15, s15
+            cmp {x}, {end}
+            bne 2b
+            vstm {lanes}, {{s0-s7}}
+            ",
+            x = inout(reg) eights.as_ptr() => _, end = in(reg) eights.as_ptr_range().end,
+            lanes = in(reg) lanes.as_mut_ptr(), out("s0") _, out("s1") _, out("s2") _, out("s3") _,
+            out("s4") _, out("s5") _, out("s6") _, out("s7") _, out("s8") _, out("s9") _, out("s10") _,
+            out("s11") _, out("s12") _, out("s13") _, out("s14") _, out("s15") _, options(nostack),
+        );
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += x * x;
+    }
+    let mean = sum_lanes(lanes) / x.len() as f32;
+    let inverse = 1.0 / elementwise::sqrt(mean + eps);
+    // SAFETY: reads the eights and as many weights, writes as many places.
+    unsafe {
+        asm!(
+            r"
+            vmov s16, {inverse}
+            2:
+            vldmia {x}!, {{s0-s7}}
+            vldmia {weight}!, {{s8-s15}}
+            vmul.f32 s0, s0, s16
+            vmul.f32 s1, s1, s16
+            vmul.f32 s2, s2, s16
+            vmul.f32 s3, s3, s16
+            vmul.f32 s4, s4, s16
+            vmul.f32 s5, s5, s16
+            vmul.f32 s6, s6, s16
+            vmul.f32 s7, s7, s16
+            vmul.f32 s0, s0, s8
+            vmul.f32 s1, s1, s9
+            vmul.f32 s2, s2, s10
+            vmul.f32 s3, s3, s11
+            vmul.f32 s4, s4, s12
+            vmul.f32 s5, s5, s13
+            vmul.f32 s6, s6, s14
+            vmul.f32 s7, s7, s15
+            vstmia {out}!, {{s0-s7}}
+            cmp {x}, {end}
+            bne 2b
+            ",
+            x = inout(reg) eights.as_ptr() => _, end = in(reg) eights.as_ptr_range().end,
+            weight = inout(reg) weight.as_ptr() => _, out = inout(reg) out.as_mut_ptr() => _,
+            inverse = in(reg) inverse.to_bits(), out("s0") _, out("s1") _, out("s2") _, out("s3") _,
+            out("s4") _, out("s5") _, out("s6") _, out("s7") _, out("s8") _, out("s9") _, out("s10") _,
+            out("s11") _, out("s12") _, out("s13") _, out("s14") _, out("s15") _, out("s16") _,
+            options(nostack),
+        );
+    }
+    let done = x.len() - rest.len();
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight).skip(done) {
+        *out = x * inverse * weight;
+    }
+}
+
+/// [`elementwise::add`].
+#[inline(never)]
+pub(in crate::kernels) fn add(x: &[f32], out: &mut [f32]) {
+    let n = x.len().min(out.len());
+    let (Some(x), Some(out)) = (x.get(..n), out.get_mut(..n)) else { return };
+    let (eights, rest) = x.as_chunks::<8>();
+    if !eights.is_empty() {
+        // SAFETY: reads the eights, and adds to as many places.
+        unsafe {
+            asm!(
+                r"
+                2:
+                vldmia {x}!, {{s0-s7}}
+                vldm {out}, {{s8-s15}}
+                vadd.f32 s8, s8, s0
+                vadd.f32 s9, s9, s1
+                vadd.f32 s10, s10, s2
+                vadd.f32 s11, s11, s3
+                vadd.f32 s12, s12, s4
+                vadd.f32 s13, s13, s5
+                vadd.f32 s14, s14, s6
+                vadd.f32 s15, s15, s7
+                vstmia {out}!, {{s8-s15}}
+                cmp {x}, {end}
+                bne 2b
+                ",
+                x = inout(reg) eights.as_ptr() => _, end = in(reg) eights.as_ptr_range().end,
+                out = inout(reg) out.as_mut_ptr() => _, out("s0") _, out("s1") _, out("s2") _,
+                out("s3") _, out("s4") _, out("s5") _, out("s6") _, out("s7") _, out("s8") _,
+                out("s9") _, out("s10") _, out("s11") _, out("s12") _, out("s13") _, out("s14") _,
+                out("s15") _, options(nostack),
+            );
+        }
+    }
+    for (out, x) in out.iter_mut().zip(x).skip(n - rest.len()) {
+        *out += x;
+    }
+}
+
+/// [`elementwise::quantize`].
+#[inline(never)]
+pub(in crate::kernels) fn quantize(values: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
+    let of_block = quants.chunks_mut(BLOCK).zip(values.chunks(BLOCK)).zip(scales);
+    for ((quants, values), scale) in of_block {
+        *scale = block(values, quants);
+    }
+    for (sum, quants) in sums.iter_mut().zip(quants.as_chunks::<GROUP>().0) {
+        *sum = sum_of_group(quants);
+    }
+}
+
+/// [`quantize_activations`].
+#[inline(always)]
+fn block(values: &[f32], quants: &mut [i8]) -> f32 {
+    let n = values.len().min(quants.len());
+    let (fours, rest) = values.get(..n).unwrap_or(&[]).as_chunks::<4>();
+    if fours.is_empty() || quants.as_ptr().align_offset(4) != 0 {
+        return quantize_activations(values, quants);
+    }
+    let mut max = 0_u32;
+    // SAFETY: reads the fours. Without their sign, floats compare as integers.
+    unsafe {
+        asm!(
+            r"
+            .macro smidgen_larger x
+            lsl \x, \x, #1
+            cmp \x, r4
+            it hi
+            movhi r4, \x
+            .endm
+            2:
+            ldm r12!, {{r0-r3}}
+            smidgen_larger r0
+            smidgen_larger r1
+            smidgen_larger r2
+            smidgen_larger r3
+            cmp r12, lr
+            bne 2b
+            .purgem smidgen_larger
+            ",
+            inout("r12") fours.as_ptr() => _, in("lr") fours.as_ptr_range().end, inout("r4") max,
+            out("r0") _, out("r1") _, out("r2") _, out("r3") _, options(nostack, readonly),
+        );
+    }
+    let max = rest.iter().fold(max >> 1, |max, x| max.max(x.to_bits() & 0x7FFF_FFFF));
+    let (scale, inverse) = activation_scale(max);
+    let (body, beyond) = quants.split_at_mut(n);
+    beyond.fill(0);
+    if inverse == 0.0 {
+        body.fill(0);
+        return scale;
+    }
+    // SAFETY: reads the fours and writes as many bytes, which are aligned. An integer is in the lowest
+    // bits of its sum with 1.5 · 2²³.
+    unsafe {
+        asm!(
+            r"
+            vmov s5, r0
+            vmov s4, r4
+            2:
+            vldmia r12!, {{s0-s3}}
+            vmul.f32 s0, s0, s4
+            vmul.f32 s1, s1, s4
+            vmul.f32 s2, s2, s4
+            vmul.f32 s3, s3, s4
+            vadd.f32 s0, s0, s5
+            vadd.f32 s1, s1, s5
+            vadd.f32 s2, s2, s5
+            vadd.f32 s3, s3, s5
+            vmov r0, r1, s0, s1
+            vmov r2, r3, s2, s3
+            bfi r0, r1, #8, #8
+            bfi r0, r2, #16, #8
+            bfi r0, r3, #24, #8
+            str r0, [r5], #4
+            cmp r12, lr
+            bne 2b
+            ",
+            inout("r12") fours.as_ptr() => _, in("lr") fours.as_ptr_range().end,
+            inout("r0") EXP[1].to_bits() => _, in("r4") inverse.to_bits(), inout("r5") body.as_mut_ptr() => _,
+            out("r1") _, out("r2") _, out("r3") _, out("s0") _, out("s1") _, out("s2") _, out("s3") _,
+            out("s4") _, out("s5") _, options(nostack),
+        );
+    }
+    let done = n - rest.len();
+    for (quant, value) in body.iter_mut().zip(values).skip(done) {
+        *quant = crate::quant::round_to_i32(value * inverse) as i8;
+    }
+    scale
+}
+
+/// The sum of a group's integers: bytes are added in pairs of 16 bits, where 16 of them fit.
+#[inline(always)]
+fn sum_of_group(quants: &[i8; GROUP]) -> i32 {
+    let mut sum;
+    // SAFETY: reads the eight words; where they lie need not be a multiple of four.
+    unsafe {
+        asm!(
+            r"
+            .macro smidgen_word at
+            ldr {word}, [{quants}, #\at]
+            sxtab16 {sum}, {sum}, {word}
+            sxtab16 {sum}, {sum}, {word}, ror #8
+            .endm
+            mov {sum}, #0
+            smidgen_word 0
+            smidgen_word 4
+            smidgen_word 8
+            smidgen_word 12
+            smidgen_word 16
+            smidgen_word 20
+            smidgen_word 24
+            smidgen_word 28
+            mov {word}, #0x00010001
+            smuad {sum}, {sum}, {word}
+            .purgem smidgen_word
+            ",
+            quants = in(reg) quants.as_ptr(), word = out(reg) _, sum = out(reg) sum,
+            options(nostack, readonly),
+        );
+    }
+    sum
+}
+
+/// [`elementwise::silu_mul`].
+#[inline(never)]
+pub(in crate::kernels) fn silu_mul(gate: &mut [f32], up: &[f32]) {
+    let n = gate.len().min(up.len());
+    let (Some(gate), Some(up)) = (gate.get_mut(..n), up.get(..n)) else { return };
+    if n == 0 {
+        return;
+    }
+    let range = gate.as_mut_ptr_range();
+    // SAFETY: reads the constants, and both slices, of one length and not empty; writes the first.
+    //
+    // In s13 is first x + n · ln 2, which is −r of `exp(−x)`; where |x| is 64 or more, or no number, the
+    // loop ends, and begins again behind the number that plain code has done.
+    unsafe {
+        let mut at = range.start;
+        let mut up = up.as_ptr();
+        while at != range.end {
+            asm!(
+                r"
+                vldm {constants}, {{s0-s10}}
+                2:
+                vldr s11, [{at}]
+                vmov {bits}, s11
+                vmov.f32 s12, s1
+                vmls.f32 s12, s11, s0
+                lsl {bits}, #1
+                cmp {bits}, {most}
+                bhs 3f
+                vmov {bits}, s12
+                vsub.f32 s12, s12, s1
+                vmov.f32 s13, s11
+                vmla.f32 s13, s12, s2
+                vmla.f32 s13, s12, s3
+                vmov.f32 s12, s5
+                vmls.f32 s12, s4, s13
+                vmov.f32 s14, s6
+                vmls.f32 s14, s12, s13
+                vmov.f32 s12, s7
+                vmls.f32 s12, s14, s13
+                vmov.f32 s14, s8
+                vmls.f32 s14, s12, s13
+                vmov.f32 s12, s9
+                vmls.f32 s12, s14, s13
+                vmul.f32 s14, s13, s13
+                vnmls.f32 s13, s12, s14
+                vadd.f32 s13, s13, s10
+                add {bits}, {one}, {bits}, lsl #23
+                vmov s14, {bits}
+                vmov.f32 s12, s10
+                vmla.f32 s12, s13, s14
+                vldmia {up}!, {{s15}}
+                vdiv.f32 s11, s11, s12
+                vmul.f32 s11, s11, s15
+                vstmia {at}!, {{s11}}
+                cmp {at}, {end}
+                bne 2b
+                3:
+                ",
+                at = inout(reg) at, up = inout(reg) up, end = in(reg) range.end, bits = out(reg) _,
+                constants = in(reg) EXP.as_ptr(), most = in(reg) 64.0_f32.to_bits() << 1,
+                one = in(reg) 1.0_f32.to_bits(), out("s0") _, out("s1") _, out("s2") _, out("s3") _,
+                out("s4") _, out("s5") _, out("s6") _, out("s7") _, out("s8") _, out("s9") _,
+                out("s10") _, out("s11") _, out("s12") _, out("s13") _, out("s14") _, out("s15") _,
+                options(nostack),
+            );
+            if at != range.end {
+                *at = crate::math::silu(*at) * *up;
+                (at, up) = (at.add(1), up.add(1));
+            }
+        }
+    }
+}
