@@ -1,4 +1,4 @@
-"""The peers of `tokenizers.py`, each run in a process of its own: encoding with tiktoken and Hugging Face's
+"""The peers of `run_tokenizers.py`, each run in a process of its own: encoding with tiktoken and Hugging Face's
 tokenizers, training with the latter. Prints a line of JSON for each thing that was timed.
 
     tokenizer_peers.py encode GPT2_TOKENIZER_JSON TEXT MEGABYTES RUNS

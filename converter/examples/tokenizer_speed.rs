@@ -1,4 +1,4 @@
-//! How fast text is encoded, with and without remembering words; `benches/compare/tokenizers.py` runs it
+//! How fast text is encoded, with and without remembering words; `benches/compare/run_tokenizers.py` runs it
 //! in turn with `tiktoken` and Hugging Face's `tokenizers`.
 //!
 //! ```text

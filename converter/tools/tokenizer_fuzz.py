@@ -2,7 +2,7 @@
 """Random hostile texts and ids through `smidgen tokenizer` and Hugging Face's tokenizers: every difference.
 
     pip install tokenizers==0.23.3
-    converter/tools/tokenizer_fuzz.py SMIDGEN DATA [--texts 200000] [--seed 1] [--only NAME,…]
+    converter/tools/tokenizer_fuzz.py SMIDGEN DATA [--texts 200000] [--seed 1] [--only NAME,…] [--every]
 
 DATA holds the tokenizer files (tok/, llama2c/, llmc/, ggml-vocab/). Each tokenizer is compared on as many texts
 with special tokens as text and as special tokens, with and without the cache, and on as many lists of ids; and
@@ -77,6 +77,12 @@ class Texts:
     def text(self):
         glue = self.random.choice(["", "", " "])
         return glue.join(self.piece() for _ in range(self.random.choice([0, 1, 2, 3, 4, 6, 8, 12])))
+
+
+def around_each():
+    """A text for each character of the planes that have any, with what patterns ask about around it."""
+    codes = [code for code in [*range(0x40000), *range(0xE0000, 0xE0200), 0xF0000, 0x10FFFF] if not 0xD800 <= code < 0xE000]
+    return [f"a{c}b {c}{c} 1{c}1 '{c}\n!{c} x {c}\u0301\n {c}S" for c in map(chr, codes)]
 
 
 def bert(vocab, **options):
@@ -218,6 +224,7 @@ def main():
     parser.add_argument("--texts", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="")
+    parser.add_argument("--every", action="store_true", help="a text around each character instead of random ones")
     arguments = parser.parse_args()
     only = [name for name in arguments.only.split(",") if name]
     failed = 0
@@ -232,7 +239,7 @@ def main():
                 path = pathlib.Path(temporary) / "tokenizer.json"
                 theirs.save(str(path))
             texts = Texts(f"{name}{arguments.seed}", special_texts)
-            lines = [texts.text() for _ in range(arguments.texts)]
+            lines = around_each() if arguments.every else [texts.text() for _ in range(arguments.texts)]
             wrong = 0
             # llama2.c's and GGUF's special tokens have no "normalized" rule, which Hugging Face's file gives them.
             for parsed in [False] if name in ("llama2c", "llama-gguf") else [False, True]:

@@ -56,6 +56,7 @@ impl<const BITS: u32> Runs<BITS> {
     }
 
     /// Whether the number of `c` is not 0.
+    #[cfg(any(feature = "unicode", test))]
     pub(super) fn contains(&self, c: char) -> bool {
         self.find(c).number != 0
     }

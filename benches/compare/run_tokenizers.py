@@ -27,9 +27,9 @@ CORPUS = 50_000_000
 CURVE = ["tok/gpt2/tokenizer.json", "tok/smollm", "tok/qwen2", "tok/llama_tokenizer.json", "tok/bert-base-uncased_vocab.txt"]
 EXAMPLES = """
 examples:
-  tokenizers.py                             all tables: about 5 minutes, after building
-  tokenizers.py --only encode --repeat 9
-  tokenizers.py --build-only; tokenizers.py --no-build    build now, measure when the machine is quiet
+  run_tokenizers.py                             all tables: about 5 minutes, after building
+  run_tokenizers.py --only encode --repeat 9
+  run_tokenizers.py --build-only; run_tokenizers.py --no-build    build now, measure when the machine is quiet
 """
 
 
