@@ -1,16 +1,25 @@
 //! The forward pass, in reading order. Shapes: `n` tokens of a block side by side.
 
-use crate::config::{Architecture, Config};
-use crate::format::{BLOCK, GROUP, KvType, Role};
-use crate::kernels::attention::{HeadCacheQ8, Scratch};
+mod heads;
+mod part;
+
+use crate::config::Architecture;
+use crate::format::{BLOCK, GROUP, Role};
+use crate::kernels::attention::Scratch;
 use crate::kernels::{self, Activations, Level, matmul};
 use crate::memory::{Layout, State};
 use crate::model::Model;
 use crate::tensor::Matrix;
-use crate::workers::{Disjoint, Workers, share};
+use crate::workers::{Disjoint, Serial, Workers, share};
+
+use heads::{Cache, Heads};
+use part::{Part, Places, part, part_mut, reborrow, split_mut, tokens_of};
 
 /// Multiplications that are worth a job of their own.
 const LEAST_WORK: usize = 40_000;
+/// Tokens that are worth a job of their own: below that, bringing weights to the multiplier takes
+/// longer than multiplying.
+const LEAST_TOKENS: usize = 24;
 
 /// What every part of the forward pass looks at.
 #[derive(Clone, Copy)]
@@ -28,13 +37,74 @@ pub(crate) struct Pass<'a> {
 impl Pass<'_> {
     /// Takes in `n` of `state.tokens` from `position` on (all below `vocab_size`): afterwards
     /// `state.residual` is `[n, dim]` and the cache holds their keys and values.
+    ///
+    /// A large block is cut by tokens: each worker takes its own from layer to layer, and only
+    /// attention, which looks at all tokens' keys, needs the others' to be as far. A small one is cut
+    /// within each product.
     pub(crate) fn forward(&self, state: &mut State<'_>) {
         let config = self.model.config();
-        self.embed(state);
-        self.rotary(state);
-        for layer in 0..config.n_layers as usize {
-            self.attention(layer, state);
-            self.feed_forward(layer, state);
+        let n_layers = config.n_layers as usize;
+        let cache = Cache {
+            keys_q8: Disjoint::new(state.keys_q8),
+            values_q8: Disjoint::new(state.values_q8),
+            key_scales: Disjoint::new(state.key_scales),
+            value_scales: Disjoint::new(state.value_scales),
+            keys_f32: Disjoint::new(state.keys_f32),
+            values_f32: Disjoint::new(state.values_f32),
+        };
+        let mut all = Part {
+            tokens: state.tokens.get(self.position..).unwrap_or(&[]),
+            residual: state.residual,
+            normed: state.normed,
+            hidden: state.hidden,
+            quants: state.quants,
+            scales: state.scales,
+            sums: state.sums,
+            rotary: state.rotary,
+            query: state.query,
+            scores: state.logits,
+        };
+        let jobs = self.workers.count().min(self.n / LEAST_TOKENS).min(self.scratches());
+        if jobs <= 1 {
+            self.embed(&mut all);
+            self.rotary(&mut all);
+            for layer in 0..n_layers {
+                self.project(layer, &mut all);
+                self.heads(layer, &mut all, &cache);
+                self.output(layer, &mut all);
+                self.feed_forward(layer, &mut all);
+            }
+            return;
+        }
+        let (dim, head_dim) = (config.dim as usize, config.head_dim as usize);
+        let block = self.layout.residual / dim.max(1);
+        let places = Places::new(reborrow!(all));
+        for layer in 0..=n_layers {
+            self.workers.run(jobs, &|job| {
+                let tokens = tokens_of(self.position, self.n, job, jobs);
+                let pass = Pass {
+                    workers: &Serial,
+                    position: self.position + tokens.start,
+                    n: tokens.len(),
+                    ..*self
+                };
+                // SAFETY: jobs have different tokens, and each its own scratch.
+                let mut own = unsafe { places.part(tokens, block, self.layout, head_dim, job) };
+                if let Some(before) = layer.checked_sub(1) {
+                    // SAFETY: the run before this one has stored all tokens' keys and values.
+                    unsafe { pass.attend(before, &mut own, &cache) };
+                    pass.output(before, &mut own);
+                    pass.feed_forward(before, &mut own);
+                } else {
+                    pass.embed(&mut own);
+                    pass.rotary(&mut own);
+                }
+                if layer < n_layers {
+                    pass.project(layer, &mut own);
+                    // SAFETY: jobs share no quad of positions, and none looks at this layer yet.
+                    unsafe { pass.store(layer, &mut own, &cache) };
+                }
+            });
         }
     }
 
@@ -54,13 +124,12 @@ impl Pass<'_> {
     }
 
     /// Token embeddings, plus learned positions where there are any.
-    fn embed(&self, state: &mut State<'_>) {
+    fn embed(&self, own: &mut Part<'_>) {
         let dim = self.model.config().dim as usize;
         let embedding = self.model.tensor(0, Role::Embedding);
         let positions = self.model.tensor(0, Role::PositionEmbedding);
-        let tokens = state.tokens.get(self.position..).unwrap_or(&[]);
-        let rows = state.residual.chunks_exact_mut(dim.max(1)).zip(state.normed.chunks_exact_mut(dim.max(1)));
-        for (i, ((x, scratch), &token)) in rows.zip(tokens).take(self.n).enumerate() {
+        let rows = own.residual.chunks_exact_mut(dim.max(1)).zip(own.normed.chunks_exact_mut(dim.max(1)));
+        for (i, ((x, scratch), &token)) in rows.zip(own.tokens).take(self.n).enumerate() {
             if let Some(embedding) = &embedding {
                 embedding.row(token as usize, x);
             }
@@ -72,9 +141,9 @@ impl Pass<'_> {
     }
 
     /// Cosines, then sines, of the block's positions: the same for all heads and layers.
-    fn rotary(&self, state: &mut State<'_>) {
+    fn rotary(&self, own: &mut Part<'_>) {
         let Some(frequencies) = self.model.vector(0, Role::RopeFrequencies) else { return };
-        let rows = state.rotary.chunks_exact_mut((2 * frequencies.len()).max(1));
+        let rows = own.rotary.chunks_exact_mut((2 * frequencies.len()).max(1));
         for (i, row) in rows.take(self.n).enumerate() {
             let position = (self.position + i) as f32;
             let (cos, sin) = split_mut(row, frequencies.len());
@@ -86,58 +155,94 @@ impl Pass<'_> {
         }
     }
 
-    /// `residual += O(attention(Q, K, V of norm(residual)))`.
-    fn attention(&self, layer: usize, state: &mut State<'_>) {
+    /// Q, K and V of norm(residual), side by side in `hidden`.
+    fn project(&self, layer: usize, own: &mut Part<'_>) {
         let config = self.model.config();
         let (dim, q_dim, kv_dim) = (config.dim as usize, config.q_dim(), config.kv_dim());
         let n = self.n;
-        let State { residual, normed, hidden, quants, scales, sums, .. } = state;
+        let Part { residual, normed, hidden, quants, scales, sums, .. } = own;
         let (q, rest) = split_mut(hidden, n * q_dim);
         let (k, rest) = split_mut(rest, n * kv_dim);
-        let (v, rest) = split_mut(rest, n * kv_dim);
-        let (attended, _) = split_mut(rest, n * q_dim);
+        let (v, _) = split_mut(rest, n * kv_dim);
         let matrices = [Role::Q, Role::K, Role::V].map(|role| self.model.tensor(layer, role));
         let biases = [Role::QBias, Role::KBias, Role::VBias].map(|role| self.model.vector(layer, role));
         let norm = |i: usize, row: &mut [f32]| {
             self.norm(layer, Role::AttnNorm, Role::AttnNormBias, part(residual, i * dim, dim), row);
         };
         let wanted = any_quantized(&matrices);
-        let input = self.input(n, normed, dim, wanted, (&mut *quants, &mut *scales, &mut *sums), &norm);
+        let input = self.input(n, normed, dim, wanted, (quants, scales, sums), &norm);
         let [mq, mk, mv] = matrices;
         let [bq, bk, bv] = biases;
-        self.product([(mq, bq, &mut *q), (mk, bk, &mut *k), (mv, bv, &mut *v)], &input);
+        self.product([(mq, bq, q), (mk, bk, k), (mv, bv, v)], &input);
+    }
 
-        let norms = [Role::QNorm, Role::KNorm].map(|role| self.model.vector(layer, role));
-        let cache = Cache {
-            keys_q8: Disjoint::new(state.keys_q8),
-            values_q8: Disjoint::new(state.values_q8),
-            key_scales: Disjoint::new(state.key_scales),
-            value_scales: Disjoint::new(state.value_scales),
-            keys_f32: Disjoint::new(state.keys_f32),
-            values_f32: Disjoint::new(state.values_f32),
-        };
-        let heads = Heads {
+    /// What [`Pass::project`] made, by heads.
+    fn by_head<'p>(
+        &self,
+        layer: usize,
+        hidden: &'p mut [f32],
+        rotary: &'p [f32],
+        cache: &'p Cache<'p>,
+    ) -> Heads<'p>
+    where
+        Self: 'p,
+    {
+        let config = self.model.config();
+        let (q_dim, kv_dim) = (config.q_dim(), config.kv_dim());
+        let (q, rest) = split_mut(hidden, self.n * q_dim);
+        let (k, rest) = split_mut(rest, self.n * kv_dim);
+        let (v, rest) = split_mut(rest, self.n * kv_dim);
+        let (attended, _) = split_mut(rest, self.n * q_dim);
+        Heads {
             pass: *self,
             config,
             layer,
-            norms,
-            rotary: state.rotary,
+            norms: [Role::QNorm, Role::KNorm].map(|role| self.model.vector(layer, role)),
+            rotary,
             cache,
             q: Disjoint::new(q),
             k: Disjoint::new(k),
             v,
             attended: Disjoint::new(attended),
-        };
-        // Logits come at the very end: until then their place is attention's.
-        let scratch = (Disjoint::new(state.logits), Disjoint::new(state.query));
+        }
+    }
+
+    /// The tokens' keys and values go into the cache.
+    ///
+    /// # Safety
+    /// As for [`Heads::store`], of all heads.
+    unsafe fn store(&self, layer: usize, own: &mut Part<'_>, cache: &Cache<'_>) {
+        let heads = self.by_head(layer, own.hidden, own.rotary, cache);
+        for kv_head in 0..self.model.config().n_kv_heads as usize {
+            // SAFETY: the caller's promise.
+            unsafe { heads.store(kv_head) };
+        }
+    }
+
+    /// The tokens' queries attend.
+    ///
+    /// # Safety
+    /// As for [`Heads::attend`], of all heads.
+    unsafe fn attend(&self, layer: usize, own: &mut Part<'_>, cache: &Cache<'_>) {
+        let mut scratch = Scratch { scores: &mut *own.scores, query: &mut *own.query };
+        let heads = self.by_head(layer, own.hidden, own.rotary, cache);
+        for kv_head in 0..self.model.config().n_kv_heads as usize {
+            // SAFETY: the caller's promise.
+            unsafe { heads.attend(kv_head, &mut scratch) };
+        }
+    }
+
+    /// Both, of the whole block, heads split over the workers.
+    fn heads(&self, layer: usize, own: &mut Part<'_>, cache: &Cache<'_>) {
+        let config = self.model.config();
         let n_kv_heads = config.n_kv_heads as usize;
+        let (positions, padded) = (self.layout.positions, (config.head_dim as usize).next_multiple_of(4));
+        let scratch = (Disjoint::new(&mut *own.scores), Disjoint::new(&mut *own.query));
+        let heads = self.by_head(layer, own.hidden, own.rotary, cache);
         // Both products of every query with every position.
-        let work = 2 * n * (self.position + n) * q_dim;
-        let jobs =
-            self.jobs(work).min(n_kv_heads).min(self.layout.logits / self.layout.positions.max(1)).max(1);
+        let work = 2 * self.n * (self.position + self.n) * config.q_dim();
+        let jobs = self.jobs(work).min(n_kv_heads).min(self.scratches()).max(1);
         self.workers.run(jobs, &|job| {
-            let positions = self.layout.positions;
-            let padded = (config.head_dim as usize).next_multiple_of(4);
             // SAFETY: each job takes its own places of the scratch.
             let mut scratch = unsafe {
                 Scratch {
@@ -146,23 +251,40 @@ impl Pass<'_> {
                 }
             };
             for kv_head in share(n_kv_heads, 1, job, jobs) {
-                heads.attend(kv_head, &mut scratch);
+                // SAFETY: this head is this job's alone, and here are all tokens of the block.
+                unsafe {
+                    heads.store(kv_head);
+                    heads.attend(kv_head, &mut scratch);
+                }
             }
         });
+    }
 
+    /// For how many jobs there is scratch for attention.
+    fn scratches(&self) -> usize {
+        let padded = (self.model.config().head_dim as usize).next_multiple_of(4);
+        (self.layout.logits / self.layout.positions.max(1)).min(self.layout.query / padded.max(1))
+    }
+
+    /// `residual += O(attention's output)`.
+    fn output(&self, layer: usize, own: &mut Part<'_>) {
+        let config = self.model.config();
+        let (n, dim, q_dim) = (self.n, config.dim as usize, config.q_dim());
+        let Part { residual, normed, hidden, quants, scales, sums, .. } = own;
+        let (_, attended) = split_mut(hidden, n * (q_dim + 2 * config.kv_dim()));
         let output = self.model.tensor(layer, Role::O);
         let bias = self.model.vector(layer, Role::OBias);
-        let input =
-            self.input(n, attended, q_dim, any_quantized(&[output]), (quants, scales, sums), &|_, _| {});
+        let wanted = any_quantized(&[output]);
+        let input = self.input(n, attended, q_dim, wanted, (quants, scales, sums), &|_, _| {});
         self.product([(output, bias, part_mut(normed, n * dim))], &input);
         self.add_block(normed, residual);
     }
 
     /// `residual += Down(activation(Gate, Up of norm(residual)))`.
-    fn feed_forward(&self, layer: usize, state: &mut State<'_>) {
+    fn feed_forward(&self, layer: usize, own: &mut Part<'_>) {
         let config = self.model.config();
         let (n, dim, ffn_dim) = (self.n, config.dim as usize, config.ffn_dim as usize);
-        let State { residual, normed, hidden, quants, scales, sums, .. } = state;
+        let Part { residual, normed, hidden, quants, scales, sums, .. } = own;
         let (up, rest) = split_mut(hidden, n * ffn_dim);
         let (gate, _) = split_mut(rest, n * ffn_dim);
         let matrices = [Role::Up, Role::Gate].map(|role| self.model.tensor(layer, role));
@@ -300,141 +422,6 @@ impl Pass<'_> {
 /// A matrix, its bias, and where the product goes, `[n, rows]`; a matrix that is not there has none.
 type Product<'a> = (Option<Matrix<'a>>, Option<&'a [f32]>, &'a mut [f32]);
 
-/// `slice[begin..begin + len]`, or what there is of it.
-fn part(slice: &[f32], begin: usize, len: usize) -> &[f32] {
-    slice.get(begin..).and_then(|rest| rest.get(..len)).unwrap_or(&[])
-}
-
-/// `slice[..len]`, or what there is of it.
-fn part_mut<T>(slice: &mut [T], len: usize) -> &mut [T] {
-    let len = len.min(slice.len());
-    &mut slice[..len]
-}
-
-/// `slice[..at]` and the rest; an end that is not there is empty.
-fn split_mut<T>(slice: &mut [T], at: usize) -> (&mut [T], &mut [T]) {
-    slice.split_at_mut(at.min(slice.len()))
-}
-
 fn any_quantized(matrices: &[Option<Matrix<'_>>]) -> bool {
     matrices.iter().flatten().any(|matrix| matrix.dtype().is_quantized())
-}
-
-/// The cache of all layers, written by several jobs at places of their own.
-struct Cache<'m> {
-    keys_q8: Disjoint<'m, i8>,
-    values_q8: Disjoint<'m, i8>,
-    key_scales: Disjoint<'m, u8>,
-    value_scales: Disjoint<'m, u8>,
-    keys_f32: Disjoint<'m, f32>,
-    values_f32: Disjoint<'m, f32>,
-}
-
-/// One layer's attention, by key heads.
-struct Heads<'p, 'm> {
-    pass: Pass<'p>,
-    config: &'p Config,
-    layer: usize,
-    norms: [Option<&'p [f32]>; 2],
-    rotary: &'p [f32],
-    cache: Cache<'m>,
-    /// `[n, q_dim]`.
-    q: Disjoint<'m, f32>,
-    /// `[n, kv_dim]`.
-    k: Disjoint<'m, f32>,
-    /// `[n, kv_dim]`.
-    v: &'p [f32],
-    /// `[n, q_dim]`.
-    attended: Disjoint<'m, f32>,
-}
-
-impl Heads<'_, '_> {
-    /// Norm (where there is one) and rotation of one head of one token.
-    fn prepare(&self, head: &mut [f32], norm: Option<&[f32]>, token: usize) {
-        if let Some(weight) = norm {
-            kernels::rms_norm_in_place(self.pass.level, head, weight, self.config.norm_eps);
-        }
-        if self.config.architecture == Architecture::Llama {
-            let row = part(self.rotary, token * head.len(), head.len());
-            let (cos, sin) = row.split_at(row.len() / 2);
-            kernels::rotate(self.pass.level, head, cos, sin);
-        }
-    }
-
-    /// Everything for one key head: its keys and values of all the block's tokens go into the cache,
-    /// then its queries attend. No other head's data is written, so heads can run side by side.
-    fn attend(&self, kv_head: usize, scratch: &mut Scratch<'_>) {
-        let config = self.config;
-        let head_dim = config.head_dim as usize;
-        let padded = head_dim.next_multiple_of(4);
-        let quantized = self.pass.layout.kv_type == KvType::Q8;
-        let positions = self.pass.layout.positions;
-        // Where this head's positions begin in the caches.
-        let first = (self.layer * config.n_kv_heads as usize + kv_head) * positions;
-        let of_cache = |width: usize| first * width..(first + positions) * width;
-        // A head's cache, scales, queries, keys and outputs belong to this call alone, which takes
-        // each part once.
-        // SAFETY: as said; for the type of cache that there is not, parts are empty.
-        let (keys_q8, values_q8, key_scales, value_scales) = unsafe {
-            (
-                self.cache.keys_q8.part(of_cache(padded)),
-                self.cache.values_q8.part(of_cache(head_dim)),
-                self.cache.key_scales.part(of_cache(1)),
-                self.cache.value_scales.part(of_cache(1)),
-            )
-        };
-        // SAFETY: as said.
-        let (keys_f32, values_f32) = unsafe {
-            (self.cache.keys_f32.part(of_cache(head_dim)), self.cache.values_f32.part(of_cache(head_dim)))
-        };
-
-        for token in 0..self.pass.n {
-            let position = self.pass.position + token;
-            let at = token * config.kv_dim() + kv_head * head_dim;
-            // SAFETY: as said.
-            let k = unsafe { self.k.part(at..at + head_dim) };
-            let v = part(self.v, at, head_dim);
-            self.prepare(k, self.norms[1], token);
-            if quantized {
-                let key_scale = kernels::store_key(self.pass.level, k, position, keys_q8);
-                let value_scale = kernels::store_value(self.pass.level, v, position, values_q8);
-                if let (Some(ks), Some(vs)) = (key_scales.get_mut(position), value_scales.get_mut(position)) {
-                    (*ks, *vs) = (key_scale, value_scale);
-                }
-            } else {
-                for (cache, new) in [(&mut *keys_f32, &*k), (&mut *values_f32, v)] {
-                    if let Some(place) = cache.chunks_exact_mut(head_dim.max(1)).nth(position) {
-                        for (place, x) in place.iter_mut().zip(new) {
-                            *place = *x;
-                        }
-                    }
-                }
-            }
-        }
-
-        let cache = HeadCacheQ8 { keys: keys_q8, key_scales, values: values_q8, value_scales };
-        let group = config.heads_per_kv() * head_dim;
-        for token in 0..self.pass.n {
-            let len = self.pass.position + token + 1;
-            let at = token * config.q_dim() + kv_head * group;
-            // SAFETY: as said.
-            let (queries, out) = unsafe { (self.q.part(at..at + group), self.attended.part(at..at + group)) };
-            for at in (0..group).step_by(head_dim.max(1)) {
-                self.prepare(
-                    part_mut(queries.get_mut(at..).unwrap_or(&mut []), head_dim),
-                    self.norms[0],
-                    token,
-                );
-            }
-            if quantized {
-                kernels::attend_q8(self.pass.level, queries, head_dim, &cache, len, scratch, out);
-                continue;
-            }
-            for at in (0..group).step_by(head_dim.max(1)) {
-                let out = part_mut(out.get_mut(at..).unwrap_or(&mut []), head_dim);
-                let (query, scores) = (part(queries, at, head_dim), &mut *scratch.scores);
-                kernels::attend_f32(self.pass.level, query, keys_f32, values_f32, len, scores, out);
-            }
-        }
-    }
 }

@@ -2,8 +2,6 @@
 //! operations, no platform library. Every SIMD level compiles this very code for its instructions,
 //! so all of them agree to the bit.
 
-use crate::quant::round_to_i32;
-
 /// Adding and subtracting this rounds to an integer, ties to even.
 pub(crate) const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
 

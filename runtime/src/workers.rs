@@ -70,6 +70,19 @@ impl<'a, T> Disjoint<'a, T> {
         // promises that no part overlaps another.
         unsafe { core::slice::from_raw_parts_mut(self.begin.add(start), end - start) }
     }
+
+    /// The same to look at.
+    ///
+    /// # Safety
+    /// While the returned slice lives, nobody may be given any of its elements to write.
+    #[inline]
+    pub(crate) unsafe fn shared(&self, range: Range<usize>) -> &'a [T] {
+        let end = range.end.min(self.len);
+        let start = range.start.min(end);
+        // SAFETY: start ≤ end ≤ len, so the part lies inside the borrowed slice; the caller
+        // promises that nobody writes to it.
+        unsafe { core::slice::from_raw_parts(self.begin.add(start), end - start) }
+    }
 }
 
 #[cfg(test)]

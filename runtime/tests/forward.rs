@@ -226,6 +226,35 @@ fn every_cut_level_and_thread_count_gives_the_same_bits() {
     }
 }
 
+/// Blocks so large that they are cut by tokens, from a position that is no multiple of four.
+#[test]
+fn a_block_cut_by_tokens_gives_the_same_bits() {
+    let pools = [Pool::new(2), Pool::new(3)];
+    for (dtype, kv_type) in [(DType::Q8, KvType::Q8), (DType::Q4, KvType::Q8), (DType::Q8, KvType::F32)] {
+        for config in shapes() {
+            let config = Config { context_len: 99, ..config };
+            let test = model(config, dtype, true, 4);
+            let tokens = tokens(&config, 99);
+            let want = serial(&test, &tokens, kv_type);
+            for pool in &pools {
+                // Blocks of 50 and 49, of 83 and 16.
+                for prompt_block in [50, 83] {
+                    let workers = pool.threads();
+                    let context = tokens.len();
+                    let options = SessionOptions {
+                        kv_type: Some(kv_type),
+                        prompt_block,
+                        workers,
+                        ..SessionOptions::new(context)
+                    };
+                    let got = run(&test, &tokens, options, Level::detect(), pool);
+                    assert!(got == want, "{dtype:?} {workers} workers, block {prompt_block} {config:?}");
+                }
+            }
+        }
+    }
+}
+
 /// `SMIDGEN_REQUIRE_LEVELS=avx2,avx512` says what the machine that runs the tests is known to have:
 /// a level that is not found there is an error, not one test less.
 #[test]

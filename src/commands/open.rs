@@ -11,7 +11,7 @@ use smidgen_runtime::{KvType, Layout, Level, LoadError, Model, Session, SessionO
 
 /// Tokens of a prompt that go through the model side by side: enough that weights are read
 /// rarely, few enough that activations stay in the cache.
-pub const PROMPT_BLOCK: usize = 96;
+pub const PROMPT_BLOCK: usize = 192;
 
 /// The model file of this name, in memory that is fast to read.
 ///

@@ -80,10 +80,11 @@ fn store<const UNIT: usize>(head: &[f32], position: usize, places: &mut [i8]) ->
             }
         }
         let places = places.get_mut(begin + part * PART * QUAD..).unwrap_or(&mut []);
-        let turns = places.chunks_exact_mut(UNIT * QUAD).zip(quants.chunks(UNIT));
+        let turns = places.chunks_exact_mut(UNIT * QUAD).zip(quants.as_chunks::<UNIT>().0);
         for (turn, quants) in turns.take(numbers.len().div_ceil(UNIT)) {
-            for (place, quant) in turn.iter_mut().skip(position % QUAD * UNIT).zip(quants) {
-                *place = *quant;
+            let lane = position % QUAD * UNIT;
+            if let Some(place) = turn.get_mut(lane..).and_then(|turn| turn.first_chunk_mut::<UNIT>()) {
+                *place = *quants;
             }
         }
     }

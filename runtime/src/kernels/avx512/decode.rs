@@ -12,7 +12,10 @@ use crate::kernels::Quantized;
 const KEPT: usize = 16;
 /// Groups whose multipliers make one vector.
 const FOUR: usize = 4;
-/// How many bytes ahead of their use weights are asked for.
+/// How many bytes ahead of their use weights are asked for, past the second cache: each is read once a
+/// token. Measured on Zen 5 against no prefetch, into the first cache and into the second, 4 to 16 KB
+/// ahead: 1.1 to 1.6 times the rate from DRAM, and from the third cache 1.3 times that of asking into
+/// the second. One line at a time, where it is needed: a block's lines at once are a fifth slower.
 const AHEAD: usize = 8 << 10;
 
 /// Up to [`KEPT`] blocks of a vector in the order of the weights' lanes.
@@ -38,8 +41,9 @@ impl<const BITS: usize> Weights<'_, BITS> {
             unsafe { self.spread(begin, x, &mut spread) };
             let groups = (self.groups - begin * GROUPS).min(KEPT * GROUPS);
             macro_rules! rows {
-                // SAFETY: the quads exist, and so do these blocks, the last of which has so many groups.
                 ($rest:literal) => {
+                    // SAFETY: the quads exist, and so do these blocks and the groups behind them, of
+                    // which `spread` has the vector's.
                     unsafe { self.rows::<$rest>(first, begin, groups / GROUPS, &spread, x.scales, out) }
                 };
             }
@@ -180,7 +184,7 @@ impl<const BITS: usize> Weights<'_, BITS> {
     /// 4 bits, 32) columns gives to row r.
     ///
     /// # Safety
-    /// The quad and the block exist, and the block has `G` groups.
+    /// The quad and the block exist, the block has `G` groups, and `spread` has it in place `kept`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     unsafe fn dots<const G: usize>(
@@ -212,7 +216,7 @@ impl<const BITS: usize> Weights<'_, BITS> {
             let mut dots = [zero; FOUR];
             for (i, dots) in dots.iter_mut().enumerate().take(n) {
                 let g = f * FOUR + i;
-                // SAFETY: the group's bytes are there.
+                // SAFETY: the group's bytes are there, and `spread` has written its vectors.
                 *dots = unsafe {
                     group_dots::<BITS>(weights.add(g * group_bytes(BITS)), quants[g].map(|x| x.assume_init()))
                 };
@@ -239,7 +243,9 @@ impl<const BITS: usize> Weights<'_, BITS> {
                 }
             }
             // What the weights' shift has added, times what it was multiplied with.
-            exact = _mm512_sub_epi32(exact, _mm512_mullo_epi32(factors, unsafe { shifts[f].assume_init() }));
+            // SAFETY: `spread` has written a vector for these four groups.
+            let shifts = unsafe { shifts[f].assume_init() };
+            exact = _mm512_sub_epi32(exact, _mm512_mullo_epi32(factors, shifts));
         }
         exact
     }
