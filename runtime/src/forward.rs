@@ -19,7 +19,7 @@ use part::{Part, Places, part, part_mut, reborrow, split_mut, tokens_of};
 const LEAST_WORK: usize = 40_000;
 /// Tokens that are worth a job of their own: below that, bringing weights to the multiplier takes
 /// longer than multiplying.
-const LEAST_TOKENS: usize = 24;
+const LEAST_TOKENS: usize = if cfg!(miri) { 3 } else { 24 };
 
 /// What every part of the forward pass looks at.
 #[derive(Clone, Copy)]

@@ -26,23 +26,26 @@ impl Workers for Threads {
     }
 }
 
-/// Logits behind two tokens at once and one more, alone and with two workers.
+/// Logits behind some tokens at once and one more, alone and with two workers: two tokens, which are
+/// cut by rows and heads, and six, which under Miri are enough to be cut by tokens.
 fn same_with_threads(config: Config, dtype: DType) {
-    let config = Config { context_len: 4, ..config };
+    let config = Config { context_len: 8, ..config };
     let test = model(config, dtype, true, 1);
     let model = Model::load(&test.file).unwrap();
-    let options = SessionOptions { prompt_block: 2, workers: 2, ..SessionOptions::new(4) };
-    let mut memory = vec![0_u8; 1 << 14];
-    let mut session = Session::new(&model, &mut memory[..], options).unwrap();
-    session.feed(&[1, 2]).unwrap();
-    let want = session.step(3).unwrap().to_vec();
-    assert!(want.iter().all(|logit| logit.is_finite()) && want.iter().any(|&logit| logit != 0.0));
+    for block in [&[1, 2][..], &[1, 2, 3, 4, 5, 6]] {
+        let options = SessionOptions { prompt_block: block.len(), workers: 2, ..SessionOptions::new(8) };
+        let mut memory = vec![0_u8; 1 << 14];
+        let mut session = Session::new(&model, &mut memory[..], options).unwrap();
+        session.feed(block).unwrap();
+        let want = session.step(3).unwrap().to_vec();
+        assert!(want.iter().all(|logit| logit.is_finite()) && want.iter().any(|&logit| logit != 0.0));
 
-    let mut memory = vec![0_u8; 1 << 14];
-    let mut session =
-        Session::with_workers(&model, &mut memory[..], options, Level::SCALAR, &Threads).unwrap();
-    session.feed(&[1, 2]).unwrap();
-    assert_eq!(session.step(3).unwrap(), want);
+        let mut memory = vec![0_u8; 1 << 14];
+        let mut session =
+            Session::with_workers(&model, &mut memory[..], options, Level::SCALAR, &Threads).unwrap();
+        session.feed(block).unwrap();
+        assert_eq!(session.step(3).unwrap(), want);
+    }
 }
 
 #[test]
