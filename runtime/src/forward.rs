@@ -16,7 +16,7 @@ use heads::{Cache, Heads};
 use part::{Part, Places, part, part_mut, reborrow, split_mut, tokens_of};
 
 /// Multiplications that are worth a job of their own.
-const LEAST_WORK: usize = 40_000;
+const LEAST_WORK: usize = 80_000;
 /// Tokens that are worth a job of their own: below that, bringing weights to the multiplier takes
 /// longer than multiplying.
 const LEAST_TOKENS: usize = if cfg!(miri) { 3 } else { 24 };
