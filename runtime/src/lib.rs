@@ -16,6 +16,7 @@ pub mod config;
 mod error;
 pub mod format;
 mod forward;
+mod grid;
 pub mod kernels;
 pub mod math;
 mod memory;

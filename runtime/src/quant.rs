@@ -5,6 +5,7 @@
 //! integer. Activations have one f32 scale for 256 columns.
 
 use crate::format::{BLOCK, DType, GROUP};
+use crate::grid;
 
 /// Adding and subtracting this rounds a small float to an integer, ties to even, on every CPU.
 const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
@@ -96,7 +97,8 @@ pub struct QuantBlock {
 }
 
 /// Quantizes at most [`BLOCK`] finite weights to Q8 or Q4, searching each group's multiplier for
-/// the least squared error. `importance`, if given, weighs each column's error.
+/// the least squared error. `importance`, if given, weighs each column's error. Weights that are
+/// those of such a block already come back exactly.
 ///
 /// It is inlined so that a caller compiled for wider vectors has it in them, with the same result.
 #[inline(always)]
@@ -106,6 +108,9 @@ pub fn quantize_block(dtype: DType, weights: &[f32], importance: Option<&[f32]>)
     let weights = &weights[..weights.len().min(BLOCK)];
     let max = f32::from_bits(max_magnitude_bits(weights));
     if !(TINY..f32::MAX).contains(&max) {
+        return block;
+    }
+    if let Some(block) = grid::recognise(weights, (least, most), max) {
         return block;
     }
     // The largest group gets multiplier 255 or a little less; a search may take less still.
