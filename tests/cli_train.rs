@@ -50,6 +50,29 @@ fn a_run_ends_with_a_model_that_generates() {
     assert!(again.status.success() && text(&again).0.starts_with("The"), "{:?}", text(&again));
 }
 
+/// The loss of a model file, computed by the runtime, is the one that training told.
+#[test]
+fn a_model_file_is_as_good_as_training_said() {
+    let dir = with_text();
+    for (qat, kv, most) in [("q4", "f32", 2e-3), ("q8", "f32", 2e-3), ("q8", "q8", 2e-2)] {
+        let line = format!("{TINY} --steps 60 --json --qat {qat} --qat-part 0.5 --out {qat}-{kv}");
+        let trained = smidgen(dir.path(), &line).output().unwrap();
+        assert!(trained.status.success(), "{}", text(&trained).1);
+        let trained: serde_json::Value = serde_json::from_slice(&trained.stdout).unwrap();
+        let line = format!("eval {qat}-{kv}/model.smidgen --data {qat}-{kv} --kv {kv} --json");
+        let measured = smidgen(dir.path(), &line).output().unwrap();
+        assert!(measured.status.success(), "{}", text(&measured).1);
+        let measured: serde_json::Value = serde_json::from_slice(&measured.stdout).unwrap();
+        let [trained, measured] =
+            [&trained["validation_loss"], &measured["nats_per_token"]].map(|loss| loss.as_f64().unwrap());
+        assert!((trained - measured).abs() < most, "{qat}, {kv} cache: {trained}, measured {measured}");
+    }
+    // A text is still a text, and a run has no part of one.
+    let output =
+        smidgen(dir.path(), "eval q4-f32/model.smidgen --data q4-f32 --max-tokens 9").output().unwrap();
+    assert!(text(&output).1.contains("q4-f32 is a run's folder"), "{}", text(&output).1);
+}
+
 #[test]
 #[cfg(unix)]
 fn ctrl_c_saves_and_resume_goes_on() {

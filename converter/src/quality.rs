@@ -56,10 +56,13 @@ pub struct Agreement {
 /// Prompts go through the model so many tokens at a time.
 const BLOCK: usize = 64;
 
-/// A stretch of text as the model sees it: `inputs[i]` is followed by `targets[i]`.
-struct Window {
-    inputs: Vec<u32>,
-    targets: Vec<u32>,
+/// A stretch of text as the model sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The tokens that it is given, from an empty cache on: at least one.
+    pub inputs: Vec<u32>,
+    /// `targets[i]` is what follows `inputs[i]`.
+    pub targets: Vec<u32>,
 }
 
 /// Cuts tokens into windows of at most `context` inputs. With `bos` each begins with it, so that
@@ -158,12 +161,58 @@ pub fn evaluate(
     progress: impl Fn(f64) + Sync,
 ) -> Result<Quality, Error> {
     let (windows, bytes) = prepare(model, text, options)?;
+    measure(model, &windows, bytes, options.kv_type, progress)
+}
+
+/// [`evaluate`] on windows of tokens that were chosen already, such as those that a training run
+/// looks at.
+///
+/// # Errors
+/// A window longer than the model's context, without tokens, or with one that is not in its
+/// vocabulary.
+pub fn evaluate_windows(
+    model: &Model<'_>,
+    windows: &[Window],
+    kv_type: Option<KvType>,
+    progress: impl Fn(f64) + Sync,
+) -> Result<Quality, Error> {
+    let fits = |token: &u32| *token < model.config().vocab_size;
+    for (number, Window { inputs, targets }) in windows.iter().enumerate() {
+        if inputs.is_empty()
+            || inputs.len() != targets.len()
+            || inputs.len() > model.config().context_len as usize
+            || !inputs.iter().chain(targets).all(fits)
+        {
+            let reason = format!(
+                "window {number} of {} tokens, {} to predict: not one for a context of {} and a vocabulary of {}",
+                inputs.len(),
+                targets.len(),
+                model.config().context_len,
+                model.config().vocab_size
+            );
+            return Err(Error::Run { path: PathBuf::from(model.meta().name), reason });
+        }
+    }
+    let bytes = model.tokenizer().map_or(0, |tokenizer| {
+        let targets = windows.iter().flat_map(|window| &window.targets);
+        targets.map(|&id| tokenizer.bytes(id).len() as u64).sum()
+    });
+    measure(model, windows, bytes, kv_type, progress)
+}
+
+fn measure(
+    model: &Model<'_>,
+    windows: &[Window],
+    bytes: u64,
+    kv_type: Option<KvType>,
+    progress: impl Fn(f64) + Sync,
+) -> Result<Quality, Error> {
     let done = core::sync::atomic::AtomicUsize::new(0);
     let losses: Vec<f64> = windows
         .par_iter()
         .map_init(Vec::new, |memory, window| {
             let mut nats = 0.0;
-            run_window(model, memory, options.kv_type, &window.inputs, |index, logits| {
+            run_window(model, memory, kv_type, &window.inputs, |index, logits| {
                 let target = window.targets[index] as usize;
                 nats += log_sum_exp(logits) - f64::from(logits[target]);
             })?;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use smidgen_converter::quality::{self, EvalOptions, Quality};
 use smidgen_converter::{Kind, ModelFile, detect};
 use smidgen_runtime::Model;
+use smidgen_trainer::run::{held_out, is_run};
 
 use super::convert::{open, progress_bar, read_text, show};
 use super::open::Kv;
@@ -20,13 +21,15 @@ use super::open::Kv;
 #[command(after_help = "\
 Examples:
   smidgen eval story.smidgen --data validation.txt
-  smidgen eval runs/story --data validation.txt --max-tokens 10000 --json
+  smidgen eval runs/story/checkpoint-001000 --data validation.txt --max-tokens 10000 --json
+  smidgen eval runs/story/model.smidgen --data runs/story
   smidgen eval story-q8.smidgen --data validation.txt --against story-q4.smidgen")]
 pub struct Args {
     /// A model file or a checkpoint.
     path: PathBuf,
-    /// The text, in UTF-8.
-    #[arg(long, value_name = "FILE")]
+    /// The text, in UTF-8; or the folder of a run: its held-out text, in the windows that training
+    /// looks at, so that the loss can be compared with training's.
+    #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// Another model of the same vocabulary: tell how far they agree.
     #[arg(long, value_name = "PATH")]
@@ -62,8 +65,11 @@ struct Report<'a, T> {
 /// # Errors
 /// Names the file that can't be read, encoded or run.
 pub fn run(args: Args) -> Result<()> {
-    let text = read_text(&args.data)?;
     let tokenizer = args.tokenizer.as_deref();
+    if is_run(&args.data) {
+        return run_on_held_out(&args);
+    }
+    let text = read_text(&args.data)?;
     let options =
         EvalOptions { context: args.context, max_tokens: args.max_tokens, kv_type: args.kv.map(Into::into) };
     let (model, data) = (&*args.path, &*args.data);
@@ -83,6 +89,24 @@ pub fn run(args: Args) -> Result<()> {
         let report = Report { model, against, data, result };
         if args.json { serde_json::to_string(&report)? } else { in_words(&result) }
     };
+    Ok(writeln!(io::stdout().lock(), "{line}")?)
+}
+
+/// On what a training run looks at.
+fn run_on_held_out(args: &Args) -> Result<()> {
+    if args.against.is_some() || args.context.is_some() || args.max_tokens.is_some() {
+        bail!("--against, --context and --max-tokens need a text; {} is a run's folder", args.data.display());
+    }
+    let windows = held_out(&args.data)?;
+    let bar = progress_bar(1000, "[{bar:40}] {percent} %, {eta} left");
+    let progress = |part: f64| bar.set_position((part * 1000.0) as u64);
+    let kv = args.kv.map(Into::into);
+    let result = with_model(&args.path, args.tokenizer.as_deref(), |model| {
+        Ok(quality::evaluate_windows(model, &windows, kv, progress)?)
+    })?;
+    bar.finish_and_clear();
+    let report = Report { model: &args.path, against: None, data: &args.data, result };
+    let line = if args.json { serde_json::to_string(&report)? } else { in_words(&result) };
     Ok(writeln!(io::stdout().lock(), "{line}")?)
 }
 

@@ -95,9 +95,12 @@ pub struct NewRun {
     /// activations are rounded as they will be there.
     #[arg(long, value_enum, value_name = "TYPE")]
     qat: Option<Quant>,
-    /// How large that part is [default: 0.15]
+    /// How large that part is [default: 0.25]
     #[arg(long, value_name = "PART", requires = "qat")]
     qat_part: Option<f64>,
+    /// The highest learning rate there [default: by the width]
+    #[arg(long, value_name = "X", requires = "qat")]
+    qat_lr: Option<f64>,
     /// Start from this checkpoint (a Hugging Face directory, a run's checkpoint, a .smidgen file or
     /// anything else that convert reads), in its shape and with its tokenizer.
     #[arg(long, value_name = "PATH", conflicts_with_all = [
@@ -233,6 +236,7 @@ impl NewRun {
             z_loss: self.z_loss.unwrap_or(defaults.z_loss),
             qat: self.qat.map(Into::into),
             qat_part: self.qat_part.unwrap_or(defaults.qat_part),
+            qat_lr: self.qat_lr.unwrap_or(defaults.qat_lr),
             eval_tokens: self.eval_tokens.unwrap_or(defaults.eval_tokens),
             keep: self.keep.unwrap_or(defaults.keep),
             sample_tokens: self.sample_tokens.unwrap_or(defaults.sample_tokens),

@@ -8,10 +8,10 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::gemm::{Add, MatMut, MatRef, matmul};
+use crate::gemm::{Add, Level, MatMut, MatRef, matmul_at};
 use crate::layers::math::{sum_map, vectorized};
 use crate::layers::sized;
-use crate::model::{Param, ParamLayout};
+use crate::model::{Param, ParamLayout, Precision};
 use crate::parallel::{Pool, SharedMut};
 
 /// Newton–Schulz steps.
@@ -55,6 +55,9 @@ impl Matrix {
 pub struct Muon {
     /// What it was told.
     pub options: MuonOptions,
+    /// Of the products that make a step orthogonal. What comes out is rough at any precision: singular
+    /// values between 0.7 and 1.2.
+    pub precision: Precision,
     matrices: Vec<Matrix>,
 }
 
@@ -80,7 +83,7 @@ impl Muon {
         }
         // The largest first: threads then end at about the same time.
         matrices.sort_by_key(|matrix| (std::cmp::Reverse(matrix.rows * matrix.cols), matrix.offset));
-        Self { options, matrices }
+        Self { options, precision: Precision::default(), matrices }
     }
 
     /// One step at the learning rate `lr`. `params`, `grads` and `momentum` are arenas of the
@@ -95,6 +98,7 @@ impl Muon {
         grad_factor: f32,
     ) {
         let (params, momentum) = (SharedMut::new(params), SharedMut::new(momentum));
+        let level = self.precision.level();
         // A matrix is one thread's: products of single matrices are too small to share out.
         pool.run(self.matrices.len(), |index| {
             let matrix = self.matrices[index];
@@ -106,7 +110,7 @@ impl Muon {
             let small = matrix.rows.min(matrix.cols);
             let (step, rest) = sized(&mut scratch, 2 * n + 2 * small * small).split_at_mut(n);
             mix(momentum, step, &grads[matrix.range()], self.options.momentum, grad_factor);
-            orthogonalize(pool, step, matrix.rows, matrix.cols, rest);
+            orthogonalize(level, pool, step, matrix.rows, matrix.cols, rest);
             let size = STEP_SIZE * (matrix.rows.max(matrix.cols) as f32).sqrt();
             let keep = 1.0 - f64::from(lr) * f64::from(self.options.weight_decay);
             apply(params, step, keep as f32, lr * size);
@@ -156,7 +160,7 @@ vectorized! {
 /// Replaces `x` `[rows, cols]` by about the nearest matrix whose singular values are all 1 (those
 /// that come out are between 0.7 and 1.2; a zero matrix stays zero). `scratch` holds
 /// `rows · cols + 2 · min(rows, cols)²`.
-fn orthogonalize(pool: &Pool, x: &mut [f32], rows: usize, cols: usize, scratch: &mut [f32]) {
+fn orthogonalize(level: Level, pool: &Pool, x: &mut [f32], rows: usize, cols: usize, scratch: &mut [f32]) {
     let n = rows * cols;
     let norm = sum_of_squares(x).sqrt();
     scale(x, 1.0 / (norm + 1e-7));
@@ -170,16 +174,16 @@ fn orthogonalize(pool: &Pool, x: &mut [f32], rows: usize, cols: usize, scratch: 
         // On the shorter side, of which the products are smaller: A = X Xᵀ, or Xᵀ X.
         let x = MatRef::new(from, rows, cols);
         let (left, right) = if rows <= cols { (x, x.t()) } else { (x.t(), x) };
-        matmul(pool, MatMut::new(a, small, small), left, right, Add::Nothing);
+        matmul_at(level, pool, MatMut::new(a, small, small), left, right, Add::Nothing);
         let square = MatRef::new(a, small, small);
-        matmul(pool, MatMut::new(b, small, small), square, square, Add::Nothing);
+        matmul_at(level, pool, MatMut::new(b, small, small), square, square, Add::Nothing);
         blend(b, a, by_3, by_5);
         b.iter_mut().step_by(small + 1).for_each(|diagonal| *diagonal += by_1);
         let (b, out) = (MatRef::new(b, small, small), MatMut::new(to, rows, cols));
         if rows <= cols {
-            matmul(pool, out, b, x, Add::Nothing);
+            matmul_at(level, pool, out, b, x, Add::Nothing);
         } else {
-            matmul(pool, out, x, b, Add::Nothing);
+            matmul_at(level, pool, out, x, b, Add::Nothing);
         }
         std::mem::swap(&mut from, &mut to);
     }
@@ -200,11 +204,14 @@ mod tests {
 
     #[test]
     fn singular_values_become_one() {
-        for (rows, cols) in [(8, 8), (16, 40), (40, 16), (1, 9)] {
+        let precisions = [Precision::F32, Precision::best()];
+        let sizes = [(8, 8), (16, 40), (40, 16), (1, 9)];
+        for (precision, (rows, cols)) in precisions.into_iter().flat_map(|p| sizes.map(|size| (p, size))) {
             let mut x = random(rows * cols, 5);
             let before = x.clone();
             let small = rows.min(cols);
-            orthogonalize(&Pool::new(1), &mut x, rows, cols, &mut vec![0.0; rows * cols + 2 * small * small]);
+            let mut scratch = vec![0.0; rows * cols + 2 * small * small];
+            orthogonalize(precision.level(), &Pool::new(1), &mut x, rows, cols, &mut scratch);
             // All of X Xᵀ's eigenvalues near 1: its trace is about its size, and so is its square's.
             let gram = |i: usize, j: usize| -> f64 {
                 let at = |k: usize, i: usize| {
@@ -223,7 +230,7 @@ mod tests {
             assert!(dot > 0.0);
         }
         let mut zeros = vec![0.0; 12];
-        orthogonalize(&Pool::new(1), &mut zeros, 3, 4, &mut [0.0; 30]);
+        orthogonalize(Level::detect(), &Pool::new(1), &mut zeros, 3, 4, &mut [0.0; 30]);
         assert_eq!(zeros, [0.0; 12]);
     }
 

@@ -3,6 +3,9 @@
 use smidgen_runtime::format::{BLOCK, DType, GROUP};
 use smidgen_runtime::quant::{TINY, bf16_ceil, bf16_to_f32, max_magnitude_bits, round_to_i32};
 
+use std::ops::Range;
+
+use super::steps::{self, Lesson, Steps};
 use crate::layers::math::vectorized;
 use crate::parallel::{Pool, SharedMut};
 
@@ -10,6 +13,8 @@ use crate::parallel::{Pool, SharedMut};
 const LANES: usize = 16;
 /// Elements of a job.
 const JOB: usize = 1 << 13;
+/// The least part of the multiplier that clips nothing that is tried, with 4 bits.
+pub(super) const NARROWEST_Q4: (u32, u32) = (5, 8);
 
 /// A matrix of the arena and the type that it will have in the model file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,25 +29,58 @@ pub struct QuantizedMatrix {
     pub dtype: DType,
 }
 
-/// A second arena, with quantized weights, to run passes with.
+impl QuantizedMatrix {
+    /// Groups of a row whose steps are learned: with 8 bits the nearest step is as good as any.
+    fn groups_per_row(&self) -> usize {
+        if self.dtype == DType::Q4 { self.cols.div_ceil(GROUP) } else { 0 }
+    }
+}
+
+/// A second arena, with quantized weights, to run passes with. Steps of 4-bit matrices are found
+/// at the first rounding and then learned; those of others are searched at every rounding.
 #[derive(Clone, Debug)]
 pub struct FakeQuant {
     matrices: Vec<QuantizedMatrix>,
+    /// The first group of each matrix in the steps.
+    first_groups: Vec<usize>,
     /// Matrix and rows of each job.
-    jobs: Vec<(usize, std::ops::Range<usize>)>,
+    jobs: Vec<(usize, Range<usize>)>,
+    /// The rounded arena; the exact one while they are exchanged.
     params: Vec<f32>,
+    steps: Steps,
+    /// Whether the steps are known.
+    begun: bool,
 }
 
 impl FakeQuant {
     /// An arena of `len` elements in which these matrices are quantized.
     pub fn new(len: usize, matrices: Vec<QuantizedMatrix>) -> Self {
-        let mut jobs = Vec::new();
+        let (mut jobs, mut first_groups, mut groups) = (Vec::new(), Vec::new(), 0);
         for (index, matrix) in matrices.iter().enumerate() {
             let rows = (JOB / matrix.cols.max(1)).max(1);
             let starts = (0..matrix.rows).step_by(rows);
             jobs.extend(starts.map(|start| (index, start..(start + rows).min(matrix.rows))));
+            first_groups.push(groups);
+            groups += matrix.groups_per_row() * matrix.rows;
         }
-        Self { matrices, jobs, params: vec![0.0; len] }
+        let steps = Steps::new(groups);
+        Self { matrices, first_groups, jobs, params: vec![0.0; len], steps, begun: false }
+    }
+
+    /// What is known of the steps; nothing before the first rounding.
+    pub fn steps(&self) -> Option<&Steps> {
+        self.begun.then_some(&self.steps)
+    }
+
+    /// Goes on with steps that were known, of as many groups.
+    pub fn set_steps(&mut self, steps: Steps) {
+        assert_eq!(steps.scales.len(), self.steps.scales.len(), "groups");
+        (self.steps, self.begun) = (steps, true);
+    }
+
+    /// Groups whose steps are learned.
+    pub fn groups(&self) -> usize {
+        self.steps.scales.len()
     }
 
     /// Exchanges `params` for the same numbers with matrices as the model file would hold them.
@@ -50,19 +88,65 @@ impl FakeQuant {
     pub fn swap_in(&mut self, pool: &Pool, params: &mut Vec<f32>) {
         self.params.copy_from_slice(params);
         let arena = SharedMut::new(&mut self.params);
+        let (scales, multipliers) =
+            (SharedMut::new(&mut self.steps.scales), SharedMut::new(&mut self.steps.multipliers));
         pool.run(self.jobs.len(), |job| {
             let (index, rows) = &self.jobs[job];
-            let QuantizedMatrix { offset, cols, dtype, .. } = self.matrices[*index];
+            let matrix = self.matrices[*index];
+            let QuantizedMatrix { offset, cols, dtype, .. } = matrix;
             // SAFETY: matrices do not overlap and neither do rows; the slice ends with the job.
             let values = unsafe { arena.range(offset + rows.start * cols..offset + rows.end * cols) };
-            values.chunks_mut(cols).for_each(|row| round_weights(dtype, row));
+            let per_row = matrix.groups_per_row();
+            if per_row == 0 {
+                values.chunks_mut(cols).for_each(|row| round_weights(dtype, row));
+                return;
+            }
+            let first = self.first_groups[*index];
+            let groups = first + rows.start * per_row..first + rows.end * per_row;
+            // SAFETY: every row has groups of its own; the slices end with the job.
+            let (scales, multipliers) = unsafe { (scales.range(groups.clone()), multipliers.range(groups)) };
+            let steps = scales.chunks_mut(per_row).zip(multipliers.chunks_mut(per_row));
+            for (row, (scales, multipliers)) in values.chunks_mut(cols).zip(steps) {
+                if !self.begun {
+                    steps::find(row, scales, multipliers);
+                }
+                steps::round(row, scales, multipliers);
+            }
         });
+        self.begun = true;
         std::mem::swap(&mut self.params, params);
     }
 
     /// Gives the exact numbers back.
     pub fn swap_back(&mut self, params: &mut Vec<f32>) {
         std::mem::swap(&mut self.params, params);
+    }
+
+    /// The exact numbers, between [`Self::swap_in`] and [`Self::swap_back`].
+    pub fn exact(&self) -> &[f32] {
+        &self.params
+    }
+
+    /// Steps learn at the learning rate `lr`: `exact` are the exact numbers, `grads` the
+    /// gradients of the rounded ones, `count` the updates that there were.
+    pub fn learn(&mut self, pool: &Pool, exact: &[f32], grads: &[f32], lr: f32, count: u64) {
+        let Steps { scales, multipliers, m, v } = &mut self.steps;
+        let state = [multipliers, m, v].map(|values| SharedMut::new(values));
+        pool.run(self.jobs.len(), |job| {
+            let (index, rows) = &self.jobs[job];
+            let matrix = self.matrices[*index];
+            let per_row = matrix.groups_per_row();
+            for row in rows.clone().take_while(|_| per_row > 0) {
+                let first = self.first_groups[*index] + row * per_row;
+                let (groups, start) = (first..first + per_row, matrix.offset + row * matrix.cols);
+                let elements = start..start + matrix.cols;
+                let lesson = Lesson { exact: &exact[elements.clone()], grads: &grads[elements], lr, count };
+                // SAFETY: every row has groups of its own; the slices end with the job.
+                let [multipliers, m, v] =
+                    [&state[0], &state[1], &state[2]].map(|values| unsafe { values.range(groups.clone()) });
+                steps::learn(&lesson, &scales[groups.clone()], multipliers, m, v);
+            }
+        });
     }
 }
 
@@ -71,7 +155,7 @@ pub fn round_weights(dtype: DType, row: &mut [f32]) {
     match dtype {
         DType::F16 => row.iter_mut().for_each(|x| *x = half::f16::from_f32(*x).to_f32()),
         DType::Q8 => row.chunks_mut(BLOCK).for_each(|block| round_block(block, (-127, 127), (31, 32))),
-        DType::Q4 => row.chunks_mut(BLOCK).for_each(|block| round_block(block, (-8, 7), (5, 8))),
+        DType::Q4 => row.chunks_mut(BLOCK).for_each(|block| round_block(block, steps::Q4, NARROWEST_Q4)),
         // F32 is exact; there is no other.
         _ => {}
     }
@@ -94,13 +178,23 @@ fn round_block(block: &mut [f32], (least, most): (i32, i32), narrowest: (u32, u3
         }
         let widest = (max / (most as f32 * scale)).ceil().clamp(1.0, 255.0) as u32;
         let first = (widest * narrowest.0 / narrowest.1).max(1);
-        round_group(group, scale, first, widest, least, most);
+        let step = best_multiplier(group, scale, first, widest, least, most) as f32 * scale;
+        for weight in group.iter_mut() {
+            *weight = round_to_i32(*weight / step).clamp(least, most) as f32 * step;
+        }
     }
 }
 
 vectorized! {
-    /// Tries the multipliers from `first` to `widest` and rounds by the best.
-    fn round_group(group: &mut [f32], scale: f32, first: u32, widest: u32, least: i32, most: i32) {
+    /// The multiplier from `first` to `widest` that has the least error.
+    pub(super) fn best_multiplier(
+        group: &[f32],
+        scale: f32,
+        first: u32,
+        widest: u32,
+        least: i32,
+        most: i32,
+    ) -> u32 {
         let mut best = (f32::INFINITY, widest);
         for begin in (first..=widest).step_by(LANES) {
             let mut steps = [0.0f32; LANES];
@@ -108,7 +202,7 @@ vectorized! {
                 *step = (begin + lane as u32) as f32 * scale;
             }
             let mut errors = [0.0f32; LANES];
-            for &weight in &*group {
+            for &weight in group {
                 for lane in 0..LANES {
                     let quant = round_to_i32(weight / steps[lane]).clamp(least, most);
                     let difference = weight - quant as f32 * steps[lane];
@@ -121,10 +215,7 @@ vectorized! {
                 }
             }
         }
-        let step = best.1 as f32 * scale;
-        for weight in group.iter_mut() {
-            *weight = round_to_i32(*weight / step).clamp(least, most) as f32 * step;
-        }
+        best.1
     }
 }
 
@@ -180,20 +271,59 @@ mod tests {
     fn only_matrices_change_and_come_back() {
         let mut rng = Rng::new(2);
         let exact: Vec<f32> = (0..5000).map(|_| rng.below(1000) as f32 / 999.0 - 0.4).collect();
-        let matrix = QuantizedMatrix { offset: 100, rows: 60, cols: 70, dtype: DType::Q4 };
-        let results = [1, 3].map(|threads| {
-            let mut fake = FakeQuant::new(exact.len(), vec![matrix]);
+        for dtype in [DType::Q8, DType::Q4] {
+            let matrix = QuantizedMatrix { offset: 100, rows: 60, cols: 70, dtype };
+            let results = [1, 3].map(|threads| {
+                let pool = Pool::new(threads);
+                let mut fake = FakeQuant::new(exact.len(), vec![matrix]);
+                let mut params = exact.clone();
+                for count in 0..30 {
+                    fake.swap_in(&pool, &mut params);
+                    fake.swap_back(&mut params);
+                    assert!(params == exact);
+                    fake.learn(&pool, &exact, &exact, 0.01, count);
+                }
+                fake.swap_in(&pool, &mut params);
+                assert!(fake.exact() == exact);
+                params
+            });
+            assert!(results[0] == results[1], "threads");
+            let [rounded, _] = results;
+            assert!(rounded[..100] == exact[..100] && rounded[4300..] == exact[4300..]);
+            // The runtime's quantizer finds every step again, learned or not, and another search
+            // would not have.
+            for (row, exact) in rounded[100..4300].chunks(70).zip(exact[100..4300].chunks(70)) {
+                assert!(row == by_the_runtime(dtype, row));
+                assert_eq!(row == by_the_runtime(dtype, exact), dtype == DType::Q8);
+            }
+        }
+    }
+
+    #[test]
+    fn steps_go_where_the_loss_falls() {
+        // The loss is half the squared distance to the exact weights, and steps begin twice too large.
+        let mut rng = Rng::new(3);
+        let exact: Vec<f32> = (0..4096).map(|_| rng.below(1000) as f32 / 999.0 - 0.5).collect();
+        let matrix = QuantizedMatrix { offset: 0, rows: 16, cols: 256, dtype: DType::Q4 };
+        let pool = Pool::new(1);
+        let mut fake = FakeQuant::new(exact.len(), vec![matrix]);
+        let mut distances = Vec::new();
+        for count in 0..200 {
             let mut params = exact.clone();
-            fake.swap_in(&Pool::new(threads), &mut params);
-            let rounded = params.clone();
+            fake.swap_in(&pool, &mut params);
+            if count == 0 {
+                fake.swap_back(&mut params);
+                let mut steps = fake.steps().unwrap().clone();
+                steps.multipliers.iter_mut().for_each(|x| *x = (*x * 2.0).min(255.0));
+                steps.scales.iter_mut().for_each(|x| *x *= 2.0);
+                fake.set_steps(steps);
+                fake.swap_in(&pool, &mut params);
+            }
+            let grads: Vec<f32> = params.iter().zip(&exact).map(|(q, w)| q - w).collect();
+            distances.push(grads.iter().map(|g| g * g).sum::<f32>());
             fake.swap_back(&mut params);
-            assert!(params == exact);
-            rounded
-        });
-        assert!(results[0] == results[1]);
-        let [rounded, _] = results;
-        assert!(rounded[..100] == exact[..100] && rounded[4300..] == exact[4300..]);
-        assert!(rounded[100..170] == by_the_runtime(DType::Q4, &exact[100..170]));
-        assert!(rounded[4230..4300] == by_the_runtime(DType::Q4, &exact[4230..4300]));
+            fake.learn(&pool, &exact, &grads, 0.01, count);
+        }
+        assert!(distances[199] < 0.5 * distances[0], "{} to {}", distances[0], distances[199]);
     }
 }

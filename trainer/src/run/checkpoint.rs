@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, View};
@@ -17,6 +17,7 @@ use super::weights;
 use crate::data::files::write_json;
 use crate::model::{Model, ParamLayout};
 use crate::optimizer::AdamW;
+use crate::qat::Steps;
 
 /// The optimizer's file in a checkpoint.
 pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
@@ -60,17 +61,30 @@ pub struct Best {
 /// The `version` that is written and read.
 pub const STATE_VERSION: u32 = 2;
 
+/// What a run remembers besides its weights, in the order of the arena.
+pub(super) struct Memory<'a> {
+    pub(super) optimizer: &'a AdamW,
+    /// While the model has rounded weights: how they came to be.
+    pub(super) rounding: Option<Rounding<'a>>,
+}
+
+/// The weights before rounding, and what is known of steps.
+pub(super) struct Rounding<'a> {
+    pub(super) exact: &'a [f32],
+    pub(super) steps: Option<&'a Steps>,
+}
+
 /// Writes a checkpoint into an empty folder.
 pub(super) fn write(
     folder: &Path,
     model: &Model,
-    optimizer: &AdamW,
+    memory: &Memory<'_>,
     tokenizer: &TokenizerSpec,
     name: &str,
     state: &State,
 ) -> Result<(), TrainError> {
     huggingface::write_directory(folder, &weights::to_checkpoint(model, tokenizer, name))?;
-    write_optimizer(&folder.join(OPTIMIZER_FILE), &model.layout, optimizer)?;
+    write_memory(&folder.join(OPTIMIZER_FILE), &model.layout, memory)?;
     let path = folder.join(STATE_FILE);
     write_json(&path, state).map_err(TrainError::io("write", &path))?;
     share(folder, &path)
@@ -104,12 +118,42 @@ pub fn read_state(folder: &Path) -> Result<State, TrainError> {
     Ok(state)
 }
 
-/// Reads parameters and the optimizer's memory.
+/// Reads parameters (of a model with rounded weights: those before rounding) and the optimizer's
+/// memory.
 pub(super) fn read(folder: &Path, model: &mut Model, optimizer: &mut AdamW) -> Result<(), TrainError> {
     // The run has its tokenizer already.
     let checkpoint = huggingface::open(folder, &TokenizerChoice::None)?;
     weights::read_into(model, &checkpoint, folder)?;
-    read_optimizer(&folder.join(OPTIMIZER_FILE), &model.layout, optimizer)
+    let file = MemoryFile::open(folder)?;
+    file.read_arena("m", &model.layout, &mut optimizer.m)?;
+    file.read_arena("v", &model.layout, &mut optimizer.v)?;
+    if file.has_arena(EXACT, &model.layout) {
+        file.read_arena(EXACT, &model.layout, &mut model.params)?;
+    }
+    Ok(())
+}
+
+/// Reads what was known of the steps of so many groups; nothing of a run before its first rounding.
+pub(super) fn read_steps(folder: &Path, groups: usize) -> Result<Option<Steps>, TrainError> {
+    let file = MemoryFile::open(folder)?;
+    if !file.has(&step_name(STEPS[0])) {
+        return Ok(None);
+    }
+    let mut all = STEPS.map(|_| vec![0.0; groups]);
+    for (name, values) in STEPS.iter().zip(&mut all) {
+        file.read(&step_name(name), &[groups], values)?;
+    }
+    let [scales, multipliers, m, v] = all;
+    Ok(Some(Steps { scales, multipliers, m, v }))
+}
+
+/// The prefix of parameters' names for the weights before rounding.
+const EXACT: &str = "exact";
+/// What is known of steps, a tensor each.
+const STEPS: [&str; 4] = ["scales", "multipliers", "m", "v"];
+
+fn step_name(what: &str) -> String {
+    format!("steps.{what}")
 }
 
 /// A tensor of the optimizer's: one moment of one parameter.
@@ -136,10 +180,22 @@ impl View for Moment<'_> {
     }
 }
 
-/// Writes `m.NAME` and `v.NAME` for every parameter, in the shapes of the arena.
-fn write_optimizer(path: &Path, layout: &ParamLayout, optimizer: &AdamW) -> Result<(), TrainError> {
+/// Writes `m.NAME` and `v.NAME` for every parameter, in the shapes of the arena, and with rounded
+/// weights `exact.NAME` and the steps.
+fn write_memory(path: &Path, layout: &ParamLayout, memory: &Memory<'_>) -> Result<(), TrainError> {
+    let mut arenas = vec![("m", &memory.optimizer.m[..]), ("v", &memory.optimizer.v)];
     let mut tensors = Vec::new();
-    for (prefix, values) in [("m", &optimizer.m), ("v", &optimizer.v)] {
+    let groups;
+    if let Some(Rounding { exact, steps }) = &memory.rounding {
+        arenas.push((EXACT, exact));
+        if let Some(Steps { scales, multipliers, m, v }) = steps {
+            groups = [scales.len()];
+            for (name, values) in STEPS.iter().zip([scales, multipliers, m, v]) {
+                tensors.push((step_name(name), Moment { shape: &groups, values }));
+            }
+        }
+    }
+    for (prefix, values) in arenas {
         for param in layout.params() {
             let values = &values[param.range()];
             tensors.push((format!("{prefix}.{}", param.name), Moment { shape: &param.shape, values }));
@@ -151,31 +207,60 @@ fn write_optimizer(path: &Path, layout: &ParamLayout, optimizer: &AdamW) -> Resu
     })
 }
 
-fn read_optimizer(path: &Path, layout: &ParamLayout, optimizer: &mut AdamW) -> Result<(), TrainError> {
-    let bad = |what: String| TrainError::BadFile { path: path.to_path_buf(), what };
-    let file = File::open(path).map_err(TrainError::io("open", path))?;
-    // SAFETY: the checkpoint's files are not written to after they got their names, and the map is
-    // only read, as bytes.
-    let bytes = unsafe { Mmap::map(&file) }.map_err(TrainError::io("read", path))?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| bad(error.to_string()))?;
-    for (prefix, values) in [("m", &mut optimizer.m), ("v", &mut optimizer.v)] {
-        for param in layout.params() {
-            let name = format!("{prefix}.{}", param.name);
-            let tensor = tensors.tensor(&name).map_err(|error| bad(error.to_string()))?;
-            if tensor.dtype() != Dtype::F32 || tensor.shape() != param.shape {
-                let (dtype, shape) = (tensor.dtype(), tensor.shape());
-                return Err(bad(format!(
-                    "tensor `{name}` is {dtype:?} {shape:?}, expected F32 {:?}",
-                    param.shape
-                )));
-            }
-            let floats = tensor.data().chunks_exact(4);
-            for (value, bytes) in values[param.range()].iter_mut().zip(floats) {
-                *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            }
-        }
+/// The optimizer's file, to read from.
+struct MemoryFile {
+    path: PathBuf,
+    bytes: Mmap,
+}
+
+impl MemoryFile {
+    fn open(folder: &Path) -> Result<Self, TrainError> {
+        let path = folder.join(OPTIMIZER_FILE);
+        let file = File::open(&path).map_err(TrainError::io("open", &path))?;
+        // SAFETY: the checkpoint's files are not written to after they got their names, and the map
+        // is only read, as bytes.
+        let bytes = unsafe { Mmap::map(&file) }.map_err(TrainError::io("read", &path))?;
+        let opened = Self { path, bytes };
+        opened.tensors()?;
+        Ok(opened)
     }
-    Ok(())
+
+    fn bad(&self, what: String) -> TrainError {
+        TrainError::BadFile { path: self.path.clone(), what }
+    }
+
+    fn tensors(&self) -> Result<SafeTensors<'_>, TrainError> {
+        SafeTensors::deserialize(&self.bytes).map_err(|error| self.bad(error.to_string()))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.tensors().is_ok_and(|tensors| tensors.tensor(name).is_ok())
+    }
+
+    fn has_arena(&self, prefix: &str, layout: &ParamLayout) -> bool {
+        layout.params().first().is_some_and(|param| self.has(&format!("{prefix}.{}", param.name)))
+    }
+
+    fn read(&self, name: &str, shape: &[usize], values: &mut [f32]) -> Result<(), TrainError> {
+        let tensors = self.tensors()?;
+        let tensor = tensors.tensor(name).map_err(|error| self.bad(error.to_string()))?;
+        if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
+            let (dtype, found) = (tensor.dtype(), tensor.shape());
+            return Err(self.bad(format!("tensor `{name}` is {dtype:?} {found:?}, expected F32 {shape:?}")));
+        }
+        let floats = tensor.data().chunks_exact(4);
+        for (value, bytes) in values.iter_mut().zip(floats) {
+            *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        }
+        Ok(())
+    }
+
+    /// The tensors of all parameters with that prefix.
+    fn read_arena(&self, prefix: &str, layout: &ParamLayout, arena: &mut [f32]) -> Result<(), TrainError> {
+        layout.params().iter().try_for_each(|param| {
+            self.read(&format!("{prefix}.{}", param.name), &param.shape, &mut arena[param.range()])
+        })
+    }
 }
 
 #[cfg(test)]
@@ -236,6 +321,35 @@ mod tests {
         crate::bpe::BpeTrainer::new(257, PreTokenizer::Gpt2).finish(&["<|endoftext|>"]).unwrap()
     }
 
+    fn plain(optimizer: &AdamW) -> Memory<'_> {
+        Memory { optimizer, rounding: None }
+    }
+
+    #[test]
+    fn what_rounding_needs_comes_back_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, model, optimizer) = filled(Arch::Llama, ModelOptions::default());
+        let exact: Vec<f32> = model.params.iter().map(|x| x + 0.5).collect();
+        let of = |by: f32| (0..9).map(|i| i as f32 + by).collect();
+        let steps = Steps { scales: of(0.0), multipliers: of(1.0), m: of(2.0), v: of(3.0) };
+        let rounding = Rounding { exact: &exact, steps: Some(&steps) };
+        let memory = Memory { optimizer: &optimizer, rounding: Some(rounding) };
+        write(dir.path(), &model, &memory, &tokenizer(), "test", &state(&config)).unwrap();
+        // Everybody else sees the rounded weights, the run those before.
+        let seen = huggingface::open(dir.path(), &TokenizerChoice::Found).unwrap();
+        let mut again = Model::new(model.config, model.options).unwrap();
+        weights::read_into(&mut again, &seen, dir.path()).unwrap();
+        assert!(again.params == model.params);
+        let mut moments = AdamW::new(&again.layout, optimizer.options);
+        read(dir.path(), &mut again, &mut moments).unwrap();
+        assert!(again.params == exact && moments.m == optimizer.m);
+        let again = read_steps(dir.path(), 9).unwrap().unwrap();
+        assert!(again.scales == steps.scales && again.multipliers == steps.multipliers);
+        assert!(again.m == steps.m && again.v == steps.v);
+        let error = read_steps(dir.path(), 8).unwrap_err().to_string();
+        assert!(error.contains("`steps.scales` is F32 [9], expected F32 [8]"), "{error}");
+    }
+
     #[test]
     fn everything_comes_back_to_the_bit() {
         let untied = ModelOptions { tied_embeddings: false, ..ModelOptions::default() };
@@ -247,7 +361,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let (config, model, optimizer) = filled(arch, options);
             let state = state(&config);
-            write(dir.path(), &model, &optimizer, &tokenizer(), "test", &state).unwrap();
+            write(dir.path(), &model, &plain(&optimizer), &tokenizer(), "test", &state).unwrap();
             assert_eq!(read_state(dir.path()).unwrap(), state);
             let mut again = Model::new(model.config, options).unwrap();
             let mut moments = AdamW::new(&again.layout, optimizer.options);
@@ -265,7 +379,7 @@ mod tests {
     fn damage_is_told_with_file_and_field() {
         let dir = tempfile::tempdir().unwrap();
         let (config, mut model, mut optimizer) = filled(Arch::Llama, ModelOptions::default());
-        write(dir.path(), &model, &optimizer, &tokenizer(), "test", &state(&config)).unwrap();
+        write(dir.path(), &model, &plain(&optimizer), &tokenizer(), "test", &state(&config)).unwrap();
 
         let path = dir.path().join(STATE_FILE);
         let text = std::fs::read_to_string(&path).unwrap();

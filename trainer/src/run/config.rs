@@ -197,6 +197,9 @@ pub struct TrainingConfig {
     pub qat: Option<Quant>,
     /// How large that part is.
     pub qat_part: f64,
+    /// The highest learning rate there; 0 chooses.
+    #[serde(default)]
+    pub qat_lr: f64,
     /// The last learning rate, as a part of `lr`.
     pub final_lr: f64,
     /// Steps in which the rate rises from 0; at most a tenth of all.
@@ -270,7 +273,8 @@ impl Default for TrainingConfig {
             dropout: 0.0,
             z_loss: 0.0,
             qat: None,
-            qat_part: 0.15,
+            qat_part: 0.25,
+            qat_lr: 0.0,
             final_lr: 0.05,
             warmup: 100,
             weight_decay: 0.1,
@@ -463,6 +467,7 @@ impl RunConfig {
         range("--keep", training.keep.into(), 1.0, 1e9)?;
         if let Some(qat) = training.qat {
             range("--qat-part", training.qat_part, 0.0, 1.0)?;
+            range("--qat-lr", training.qat_lr, 0.0, 1.0)?;
             if qat != self.quant {
                 let must = format!("that of --qat, {qat:?}").to_lowercase();
                 return Err(TrainError::option("--quant", format!("{:?}", self.quant).to_lowercase(), must));
@@ -473,6 +478,11 @@ impl RunConfig {
             Length::Minutes(minutes) => range("--minutes", minutes, 1e-3, 1e6),
             Length::Epochs(epochs) => range("--epochs", epochs, 1e-6, 1e6),
         }
+    }
+
+    /// The highest learning rate of the rounded part: an eighth of what suits the width unless told.
+    pub fn qat_lr(&self) -> f64 {
+        if self.training.qat_lr > 0.0 { self.training.qat_lr } else { suggested_lr(self.model.dim) / 8.0 }
     }
 
     /// Tokens that one optimizer step sees.

@@ -112,12 +112,22 @@ impl RunFolder {
 
     /// `run.json`.
     pub fn config(&self) -> PathBuf {
-        self.path.join(CONFIG)
+        Self::config_in(&self.path)
+    }
+
+    /// `run.json` in the folder of a run, which another process may be training in.
+    pub(super) fn config_in(folder: &Path) -> PathBuf {
+        folder.join(CONFIG)
     }
 
     /// The folder of token files.
     pub fn tokens(&self) -> PathBuf {
-        self.path.join("tokens")
+        Self::tokens_in(&self.path)
+    }
+
+    /// The same in any run's folder.
+    pub(super) fn tokens_in(folder: &Path) -> PathBuf {
+        folder.join("tokens")
     }
 
     /// `tokenizer.json`.

@@ -2,10 +2,13 @@
 //! their squares for every parameter (the second is zero where Muon does not need it).
 
 use super::config::{OptimizerChoice, TrainingConfig};
-use crate::model::{Model, ParamLayout};
+use crate::model::{Model, ParamLayout, Precision};
 use crate::muon::{Muon, MuonOptions};
 use crate::optimizer::{AdamW, AdamWOptions, clip_factor};
 use crate::parallel::Pool;
+
+/// AdamW's memory of the squared gradient while weights are rounded, at least.
+const ROUNDED_BETA_2: f32 = 0.99;
 
 /// AdamW, and Muon where it was asked for.
 pub(super) struct Optimizer {
@@ -14,7 +17,7 @@ pub(super) struct Optimizer {
 }
 
 impl Optimizer {
-    pub(super) fn new(layout: &ParamLayout, training: &TrainingConfig) -> Self {
+    pub(super) fn new(layout: &ParamLayout, training: &TrainingConfig, precision: Precision) -> Self {
         let weight_decay = training.weight_decay as f32;
         let options = AdamWOptions {
             beta_1: training.beta1 as f32,
@@ -24,11 +27,23 @@ impl Optimizer {
         };
         match training.optimizer {
             OptimizerChoice::AdamW => Self { adamw: AdamW::new(layout, options), muon: None },
-            OptimizerChoice::Muon => Self {
-                adamw: AdamW::for_params(layout, options, |param| !Muon::takes(param)),
-                muon: Some(Muon::new(layout, MuonOptions { weight_decay, ..MuonOptions::default() })),
-            },
+            OptimizerChoice::Muon => {
+                let mut muon = Muon::new(layout, MuonOptions { weight_decay, ..MuonOptions::default() });
+                muon.precision = precision;
+                let adamw = AdamW::for_params(layout, options, |param| !Muon::takes(param));
+                Self { adamw, muon: Some(muon) }
+            }
         }
+    }
+
+    /// From here on AdamW takes everything, without a memory (what gradients were like before
+    /// weights were rounded says little), with a longer one than usual (rounding makes them noisy) and
+    /// without decay (a weight that goes to zero by itself crosses steps for nothing).
+    pub(super) fn begin_rounding(&mut self, layout: &ParamLayout) {
+        let before = self.adamw.options;
+        let beta_2 = before.beta_2.max(ROUNDED_BETA_2);
+        let options = AdamWOptions { beta_2, weight_decay: 0.0, ..before };
+        *self = Self { adamw: AdamW::new(layout, options), muon: None };
     }
 
     /// One step; see [`AdamW::update`].

@@ -44,10 +44,12 @@ impl Plan {
         let look = u64::from(training.eval_tokens) / (3 * config.tokens_per_step().max(1));
         let eval_every =
             or(training.eval_every, total_steps.div_ceil(LOOKS).max(look * 10).min(total_steps).max(1));
-        let part = |part: f64| ((total_steps as f64 * part).round() as u64).min(total_steps);
+        let part = |of: u64, part: f64| ((of as f64 * part).round() as u64).min(of);
+        let qat_from = training.qat.map(|_| total_steps - part(total_steps, training.qat_part));
         Self {
-            cooldown: part(training.cooldown),
-            qat_from: training.qat.map(|_| total_steps - part(training.qat_part)),
+            // What comes before the rounding ends as a run without rounding would.
+            cooldown: part(qat_from.unwrap_or(total_steps), training.cooldown),
+            qat_from,
             total_steps,
             warmup: training.warmup.min(total_steps / 10),
             eval_every,
@@ -68,19 +70,34 @@ impl Plan {
     }
 }
 
-/// The learning rate of all steps; before there is a plan, that of the rise.
-pub fn schedule(config: &RunConfig, plan: Option<&Plan>) -> Schedule {
+/// Steps in which the learning rate of the rounded part rises.
+const ROUNDED_WARMUP: u64 = 10;
+
+/// The learning rate of a step; before there is a plan, that of the rise. The part of a run that
+/// sees rounded weights has a rise and a fall of its own.
+pub fn learning_rate(config: &RunConfig, plan: Option<&Plan>, step: u64) -> f32 {
+    if let Some(plan) = plan
+        && let Some(from) = plan.qat_from.filter(|&from| step >= from)
+    {
+        let steps = plan.total_steps - from;
+        let (peak, warmup) = (config.qat_lr() as f32, ROUNDED_WARMUP.min(steps / 10));
+        return Schedule::stable_decay(peak, 0.0, warmup, steps, steps).learning_rate(step - from);
+    }
+    schedule(config, plan).learning_rate(step)
+}
+
+/// The learning rate of the steps before rounding.
+fn schedule(config: &RunConfig, plan: Option<&Plan>) -> Schedule {
     let training = &config.training;
     let peak = training.lr as f32;
     match plan {
         None => Schedule::constant(peak, training.warmup),
         Some(plan) => {
             let min = (training.lr * training.final_lr) as f32;
+            let total = plan.qat_from.unwrap_or(plan.total_steps);
             match training.schedule {
-                ScheduleChoice::Cosine => Schedule::cosine(peak, min, plan.warmup, plan.total_steps),
-                ScheduleChoice::Wsd => {
-                    Schedule::stable_decay(peak, min, plan.warmup, plan.total_steps, plan.cooldown)
-                }
+                ScheduleChoice::Cosine => Schedule::cosine(peak, min, plan.warmup, total),
+                ScheduleChoice::Wsd => Schedule::stable_decay(peak, min, plan.warmup, total, plan.cooldown),
             }
         }
     }
@@ -138,7 +155,7 @@ mod tests {
         };
         assert_eq!(plan, same);
         config.training.qat = Some(crate::run::config::Quant::Q8);
-        assert_eq!(Plan::known(&config, 0).unwrap().qat_from, Some(850));
+        assert_eq!(Plan::known(&config, 0).unwrap().qat_from, Some(750));
         config.training.qat = None;
         // Short runs of small batches do not spend their time looking.
         config.training.length = Length::Steps(20);
@@ -158,11 +175,26 @@ mod tests {
         let config = RunConfig::default();
         let plan = Plan::new(&config, 5000);
         for step in 0..=100 {
-            let rate = |plan| schedule(&config, plan).learning_rate(step);
+            let rate = |plan| learning_rate(&config, plan, step);
             assert_eq!(rate(None), rate(Some(&plan)), "step {step}");
         }
-        let last = schedule(&config, Some(&plan)).learning_rate(4999);
+        let last = learning_rate(&config, Some(&plan), 4999);
         assert!(f64::from(last) < config.training.lr * (config.training.final_lr + 0.01));
+    }
+
+    #[test]
+    fn the_rounded_part_has_a_rate_of_its_own() {
+        let mut config = RunConfig::default();
+        config.training.qat = Some(crate::run::config::Quant::Q4);
+        let plan = Plan::new(&config, 1000);
+        assert_eq!((plan.qat_from, plan.cooldown), (Some(750), 225));
+        let rate = |step| f64::from(learning_rate(&config, Some(&plan), step));
+        let training = &config.training;
+        assert!((rate(524) - training.lr).abs() < 1e-8, "until the cooldown");
+        assert!(rate(749) < training.lr * (training.final_lr + 0.01), "it has ended");
+        let peak = config.qat_lr();
+        assert!((rate(760) - peak).abs() < 1e-8 && rate(750) < 0.1 * peak);
+        assert!(rate(999) < 0.01 * peak && rate(999) >= 0.0);
     }
 
     #[test]

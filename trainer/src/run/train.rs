@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use smidgen_runtime::tokenizer::TokenizerSpec;
 
-use super::checkpoint::{self, Best, STATE_VERSION, State};
+use super::checkpoint::{self, Best, Memory, Rounding, STATE_VERSION, State};
 use super::config::{Length, RunConfig};
 use super::error::TrainError;
 use super::finish;
@@ -15,7 +15,7 @@ use super::folder::RunFolder;
 use super::metrics::{MetricsFile, Row, StepRow, ValidationRow};
 use super::observer::{Event, Observer, Summary};
 use super::optimizer::Optimizer;
-use super::plan::{Calibration, Plan, schedule};
+use super::plan::{Calibration, Plan, learning_rate};
 use super::prepare::{Prepared, prepare};
 use super::start;
 use super::stdin::{STDIN, Stdin};
@@ -250,7 +250,7 @@ impl<'a> Trainer<'a> {
                 Workspace::new(&model, batch, context)?
             },
             precision: training.precision.here()?,
-            optimizer: Optimizer::new(&model.layout, training),
+            optimizer: Optimizer::new(&model.layout, training, training.precision.here()?),
             rounded: training.qat.map(|qat| {
                 FakeQuant::new(model.params.len(), weights::quantized_matrices(&model, qat.into()))
             }),
@@ -270,8 +270,18 @@ impl<'a> Trainer<'a> {
             let (found, expected) = (self.state.data_fingerprint.clone(), state.data_fingerprint);
             return Err(TrainError::DataChanged { found, expected });
         }
+        let rounds_since = state.plan.and_then(|plan| plan.qat_from).filter(|&from| state.step >= from);
+        if rounds_since.is_some() {
+            self.optimizer.begin_rounding(&self.model.layout);
+        }
         checkpoint::read(folder, &mut self.model, &mut self.optimizer.adamw)?;
-        self.optimizer.adamw.step = state.step;
+        self.optimizer.adamw.step = state.step - rounds_since.unwrap_or(0);
+        if let Some(rounded) = self.rounded.as_mut().filter(|_| rounds_since.is_some()) {
+            let groups = rounded.groups();
+            if let Some(steps) = checkpoint::read_steps(folder, groups)? {
+                rounded.set_steps(steps);
+            }
+        }
         self.saved = Some(state.step);
         self.begun.1 = state.seconds;
         self.state = state;
@@ -380,7 +390,7 @@ impl<'a> Trainer<'a> {
     fn step(&mut self) -> Result<StepRow, TrainError> {
         let training = &self.run.config.training;
         let step = self.state.step;
-        let lr = schedule(self.config, self.state.plan.as_ref()).learning_rate(step);
+        let lr = learning_rate(self.config, self.state.plan.as_ref(), step);
         let parts = u64::from(training.accumulate);
         let rounds = self.rounds_since().is_some();
         self.workspace.zero_grads();
@@ -407,6 +417,9 @@ impl<'a> Trainer<'a> {
         }
         let max_norm = (training.grad_clip > 0.0).then_some(training.grad_clip as f32);
         let grads = self.workspace.grads();
+        if let (Some(from), Some(rounded)) = (self.rounds_since(), &mut self.rounded) {
+            rounded.learn(self.pool, &self.model.params, grads, lr, step - from);
+        }
         let grad_norm = self.optimizer.update(self.pool, &mut self.model, grads, lr, max_norm);
         if !grad_norm.is_finite() {
             return Err(self.not_finite("gradient's norm", grad_norm));
@@ -431,9 +444,18 @@ impl<'a> Trainer<'a> {
         from.filter(|&from| self.state.step >= from)
     }
 
+    /// The first time that weights are to be rounded, the optimizer forgets how it was without.
+    fn begin_rounding(&mut self) {
+        let begun = self.rounded.as_ref().is_none_or(|rounded| rounded.steps().is_some());
+        if self.rounds_since().is_some() && !begun {
+            self.optimizer.begin_rounding(&self.model.layout);
+        }
+    }
+
     /// From here to [`Self::round_back`] the model has the weights of the model file, if it is
     /// time for that.
     fn round(&mut self) {
+        self.begin_rounding();
         if self.rounds_since().is_some()
             && let Some(rounded) = &mut self.rounded
         {
@@ -470,12 +492,22 @@ impl<'a> Trainer<'a> {
             let loss = forward_loss(&self.model, &mut self.workspace, self.pool, inputs, targets);
             sum += f64::from(loss);
         }
+        // What would be written now is what was measured.
+        let training = &self.config.training;
+        let step = self.state.step;
+        let sample = if training.sample_tokens > 0 && step > 0 {
+            let checkpoint = weights::to_checkpoint(&self.model, self.tokenizer, "sample");
+            let (seed, tokens) = (training.seed, training.sample_tokens);
+            Some(finish::sample_checkpoint(&checkpoint, self.config.quant.into(), seed, tokens))
+        } else {
+            None
+        };
         self.round_back();
         let validation_loss = (sum / self.windows.n_batches() as f64) as f32;
         if !validation_loss.is_finite() {
             return Err(self.not_finite("loss on the held-out text", validation_loss));
         }
-        let State { step, tokens, .. } = self.state;
+        let tokens = self.state.tokens;
         // A model that was never rounded is none that the model file could be made of.
         let best = self.state.best.filter(|best| rounds_since.is_none_or(|from| best.step >= from));
         let best = best.is_none_or(|best| validation_loss < best.validation_loss);
@@ -490,11 +522,8 @@ impl<'a> Trainer<'a> {
         metrics.add(&Row::Validation(row))?;
         metrics.flush()?;
         observer.notice(Event::Validation { row: &row, best });
-        let training = &self.config.training;
-        if training.sample_tokens > 0 && step > 0 {
-            let checkpoint = weights::to_checkpoint(&self.model, self.tokenizer, "sample");
-            let quant = self.config.quant.into();
-            let text = finish::sample_checkpoint(&checkpoint, quant, training.seed, training.sample_tokens)?;
+        if let Some(text) = sample {
+            let text = text?;
             let path = self.run.folder.sample(step);
             write_file(&path, |file| file.write_all(text.as_bytes()))
                 .map_err(TrainError::io("write", &path))?;
@@ -521,9 +550,22 @@ impl<'a> Trainer<'a> {
                 self.state.validation_loss.map(|validation_loss| Best { step, validation_loss });
         }
         let name = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let path = folder.add_checkpoint(step, |part| {
-            checkpoint::write(part, &self.model, &self.optimizer.adamw, self.tokenizer, &name, &self.state)
-        })?;
+        // What is saved is what the model file will hold.
+        let rounds = self.rounds_since().is_some();
+        self.round();
+        let memory = Memory {
+            optimizer: &self.optimizer.adamw,
+            rounding: self
+                .rounded
+                .as_ref()
+                .filter(|_| rounds)
+                .map(|rounded| Rounding { exact: rounded.exact(), steps: rounded.steps() }),
+        };
+        let written = folder.add_checkpoint(step, |part| {
+            checkpoint::write(part, &self.model, &memory, self.tokenizer, &name, &self.state)
+        });
+        self.round_back();
+        let path = written?;
         let newest = folder.checkpoints()?.into_iter().rev().map(|(step, _)| step);
         // After going back to an older checkpoint there may be newer ones, of another history.
         let newest = newest.filter(|&other| other <= step).take(self.config.training.keep as usize);
