@@ -5,7 +5,8 @@
 
 One line a case: name, file or "-", vocabulary size, pattern, number of merges, FNV-1a 64 of the
 merges ("left right\\n" each), the first ten merges. "-" is the text of small_text() below, which the
-test builds too; other files are skipped by the test where they are absent.
+test builds too; code.txt, Rust and Python as they once stood in this repository, is beside this script; other
+files are skipped by the test where they are absent.
 """
 
 import json
@@ -16,14 +17,24 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
 GPT2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
 DIGITS = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), GPT2])
-LLAMA3 = pre_tokenizers.Sequence([
-    pre_tokenizers.Split(
-        Regex(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"),
-        "isolated",
-    ),
-    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-])
-PATTERNS = {"gpt2": GPT2, "digits": DIGITS, "llama3": LLAMA3}
+LLAMA3_REGEX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+CL100K_REGEX = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s"
+
+
+def split(regex):
+    return pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(regex), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])
+
+
+PATTERNS = {
+    "gpt2": GPT2,
+    "digits": DIGITS,
+    "llama3": split(LLAMA3_REGEX),
+    "qwen2": split(LLAMA3_REGEX.replace(r"\p{N}{1,3}", r"\p{N}")),
+    "cl100k": split(CL100K_REGEX),
+}
 
 
 def small_text():
@@ -66,8 +77,16 @@ def main():
         ("shakespeare", "tinyshakespeare.txt", 2048, "llama3"),
         ("korean", "ko_constitution.txt", 2000, "gpt2"),
         ("korean", "ko_constitution.txt", 1000, "digits"),
+        ("korean", "ko_constitution.txt", 1500, "llama3"),
+        ("korean", "ko_constitution.txt", 1500, "qwen2"),
+        ("code", "code.txt", 1500, "gpt2"),
+        ("code", "code.txt", 800, "digits"),
+        ("code", "code.txt", 1500, "llama3"),
+        ("code", "code.txt", 1500, "qwen2"),
+        ("code", "code.txt", 1500, "cl100k"),
     ]:
-        text = small_text() if file == "-" else (folder / file).read_bytes().decode()
+        here = pathlib.Path(__file__).parent / file
+        text = small_text() if file == "-" else (here if here.exists() else folder / file).read_bytes().decode()
         merges = learn(text.split("\n\n"), size, pattern)
         digest = fnv("".join(merge + "\n" for merge in merges))
         lines.append("\t".join([name, file, str(size), pattern, str(len(merges)), f"{digest:016x}", ", ".join(merges[:10])]))
