@@ -6,19 +6,19 @@
 //! cargo bench --bench kernels -- attend --min-time 0.5
 //! ```
 //!
-//! One thread, operands in cache as far as they fit. Products count multiply-accumulates,
+//! One thread (but for the hand-off), operands in cache as far as they fit. Products count multiply-accumulates,
 //! everything else its elements.
 
 mod noise;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use smidgen_runtime::Level;
 use smidgen_runtime::format::{BLOCK, DType, GROUP};
 use smidgen_runtime::kernels::Activations;
 use smidgen_runtime::kernels::attention::{HeadCacheQ8, Scratch, store_key, store_value};
 use smidgen_runtime::kernels::bench;
 use smidgen_runtime::tensor::Matrix;
+use smidgen_runtime::{Level, Pool};
 
 use noise::{Bytes, Noise};
 
@@ -168,4 +168,13 @@ fn gelu(bencher: Bencher<'_, '_>, case: Case<usize>) {
         .counter(ItemsCount::new(case.size))
         .with_inputs(|| x.clone())
         .bench_local_refs(|x| bench::gelu_all(case.level, black_box(x)));
+}
+
+/// Two jobs of so many additions each: what is left of half their time when another core takes one.
+#[divan::bench(args = [(1, 1_000), (2, 1_000), (1, 10_000), (2, 10_000)])]
+fn hand_off(bencher: Bencher<'_, '_>, (threads, additions): (usize, u32)) {
+    let pool = Pool::new(threads);
+    bencher.counter(ItemsCount::new(2 * additions)).bench_local(|| {
+        pool.run(2, |_| (0..additions).for_each(|i| _ = black_box(i)));
+    });
 }
