@@ -10,11 +10,11 @@ use crate::quant::{TINY, max_magnitude_bits, round_to_i32};
 pub struct HeadCacheQ8<'a> {
     /// `[positions / 4][padded head_dim / 4][4 positions][4]`.
     pub keys: &'a [i8],
-    /// One byte a position ([`kv_scale`]).
+    /// One byte a position (`kv_scale`).
     pub key_scales: &'a [u8],
     /// `[positions / 4][head_dim][4 positions]`.
     pub values: &'a [i8],
-    /// One byte a position ([`kv_scale`]).
+    /// One byte a position (`kv_scale`).
     pub value_scales: &'a [u8],
 }
 
