@@ -15,14 +15,14 @@ impl Core {
     /// Instructions for a weight, for a head's position, and for one of its numbers there.
     ///
     /// For [`Core::Dsp`] they reproduce the emulator's counts for stories260K on a Cortex-M4F
-    /// (0.66 million with 6 positions, 1.07 on the mean of 5 to 260), and for [`Core::Plain`] those on a
-    /// Cortex-M3 (6.5 and 17.6), whose multiplier a Cortex-M0+ lacks: it took 1.6 times as many. What is
+    /// (0.55 million with 6 positions, 0.76 on the mean of 5 to 260), and for [`Core::Plain`] those on a
+    /// Cortex-M3 (5.8 and 6.9), whose multiplier a Cortex-M0+ lacks: it took 1.5 times as many. What is
     /// no more than a guess says [`Core::is_measured`].
     pub(super) fn costs(self) -> [f64; 3] {
         match self {
-            Self::Dsp => [2.45, 61.0, 2.7],
-            Self::Fpu => [6.0, 90.0, 8.0],
-            Self::Plain => [23.0, 2100.0, 12.0],
+            Self::Dsp => [2.1, 24.3, 2.0],
+            Self::Fpu => [6.0, 60.0, 8.0],
+            Self::Plain => [22.1, 127.0, 12.0],
         }
     }
 
