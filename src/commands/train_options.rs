@@ -67,7 +67,7 @@ pub struct NewRun {
     /// How the learning rate falls: along a cosine, or in a cooldown at the end [default: wsd]
     #[arg(long, value_enum)]
     schedule: Option<Schedule>,
-    /// The part of the run that is the cooldown [default: 0.3]
+    /// The part of the run that is the cooldown [default: 0.5]
     #[arg(long, value_name = "PART")]
     cooldown: Option<f64>,
     /// The last learning rate, as a part of the highest [default: 0.05]

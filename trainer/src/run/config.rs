@@ -269,7 +269,7 @@ impl Default for TrainingConfig {
             lr: suggested_lr(ModelConfig::default().dim),
             optimizer: OptimizerChoice::default(),
             schedule: ScheduleChoice::default(),
-            cooldown: 0.3,
+            cooldown: 0.5,
             dropout: 0.0,
             z_loss: 0.0,
             qat: None,

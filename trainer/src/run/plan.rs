@@ -150,7 +150,7 @@ mod tests {
             warmup: 100,
             eval_every: 100,
             save_every: 100,
-            cooldown: 300,
+            cooldown: 500,
             qat_from: None,
         };
         assert_eq!(plan, same);
@@ -187,10 +187,10 @@ mod tests {
         let mut config = RunConfig::default();
         config.training.qat = Some(crate::run::config::Quant::Q4);
         let plan = Plan::new(&config, 1000);
-        assert_eq!((plan.qat_from, plan.cooldown), (Some(750), 225));
+        assert_eq!((plan.qat_from, plan.cooldown), (Some(750), 375));
         let rate = |step| f64::from(learning_rate(&config, Some(&plan), step));
         let training = &config.training;
-        assert!((rate(524) - training.lr).abs() < 1e-8, "until the cooldown");
+        assert!((rate(374) - training.lr).abs() < 1e-8, "until the cooldown");
         assert!(rate(749) < training.lr * (training.final_lr + 0.01), "it has ended");
         let peak = config.qat_lr();
         assert!((rate(760) - peak).abs() < 1e-8 && rate(750) < 0.1 * peak);

@@ -2,7 +2,7 @@
 
     python torch_step.py a|b|c|d --dtype f32|bf16 [--compile] [--threads 2] [--seconds 5]
 
-The shapes are those of examples/step_speed.rs; attention is PyTorch's own fused one. Prints one
+The shapes are those of the trainer's examples/step_speed.rs; attention is PyTorch's own fused one. Prints one
 line of JSON: the median tokens a second of all steps timed, and the number of parameters.
 Made with torch 2.15.0.
 """
