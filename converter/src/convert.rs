@@ -1,5 +1,6 @@
 //! From a checkpoint to a model file.
 
+mod ahead;
 mod behind;
 mod options;
 mod quantizer;
@@ -25,8 +26,11 @@ use crate::error::{Error, io_at};
 use crate::source::TensorSource;
 use crate::tokenizer::TokenizerFileError;
 
-/// Numbers that one thread reads and packs at a time.
-const SLAB: usize = 1 << 18;
+/// Numbers that one thread reads and packs at a time: in all their forms they stay in a core's own cache.
+const SLAB: usize = 1 << 15;
+/// The same for matrices that are stored transposed: of each stored row as many neighbours are read at once
+/// as a slab has rows.
+const TRANSPOSED_SLAB: usize = 1 << 18;
 
 /// How far a conversion is: before each tensor.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +93,8 @@ pub fn write<W: Write + Seek>(
     for &(layer, role) in checkpoint.tensors.keys() {
         tensors.push(TensorPlan { layer, role, dtype: options.type_of(role, layer) });
     }
+    // The file's order, in which they will be asked for.
+    tensors.sort_by_key(|tensor| (tensor.role.is_per_layer(), tensor.layer, tensor.role));
     options.check(checkpoint)?;
     let all_floats = options.dtype == DType::F32;
     let plan = ModelPlan {
@@ -108,16 +114,23 @@ pub fn write<W: Write + Seek>(
     };
     let total = plan.tensors.len();
     let mut reports = Vec::with_capacity(total);
-    let result = write_model(sink, &plan, |tensor, bytes| {
-        progress(Progress { done: reports.len(), total, role: tensor.role, layer: tensor.layer });
+    let pack = |tensor: &TensorPlan, bytes: &mut Vec<u8>| {
         let source = checkpoint.tensor(tensor.layer, tensor.role)?;
-        let (rows, cols) = tensor.role.shape(&config);
+        let (rows, _) = tensor.role.shape(&config);
         let cut = (rows < source.shape().0).then(|| source.rows(0..rows));
         let seen = options.calibration.as_ref().and_then(|seen| seen.of(tensor.layer, tensor.role));
+        bytes.clear();
         let loss = pack(tensor, cut.as_ref().unwrap_or(source), seen, bytes)?;
         source.release();
-        reports.push(TensorReport::new(tensor, (rows, cols), bytes.len(), &loss));
-        Ok::<(), Failure>(())
+        Ok(loss)
+    };
+    let result = ahead::in_order(&plan.tensors, &pack, |next| {
+        write_model(sink, &plan, |tensor, bytes| {
+            progress(Progress { done: reports.len(), total, role: tensor.role, layer: tensor.layer });
+            let loss = next(tensor, bytes)?;
+            reports.push(TensorReport::new(tensor, tensor.role.shape(&config), bytes.len(), &loss));
+            Ok::<(), Failure>(())
+        })
     });
     let file_bytes = result.map_err(|failure| match failure {
         Failure::Source(error) => error,
@@ -156,7 +169,8 @@ fn pack(
     let size = TensorSize::new(plan.dtype, rows, cols)
         .ok_or_else(|| Error::Option(format!("tensor {} is too large for this machine", plan.role.name())))?;
     bytes.resize(size.total, 0);
-    let slab_rows = (SLAB / cols.max(1)).max(1).next_multiple_of(QUAD);
+    let slab = if source.is_transposed() { TRANSPOSED_SLAB } else { SLAB };
+    let slab_rows = (slab / cols.max(1)).max(1).next_multiple_of(QUAD);
     let losses: Vec<_> = slabs(plan.dtype, rows, cols, slab_rows, bytes)
         .par_iter_mut()
         .map_init(Vec::new, |values: &mut Vec<f32>, slab| {
@@ -186,7 +200,7 @@ fn check_values(plan: &TensorPlan, first_row: usize, cols: usize, values: &[f32]
     // The largest f32 that rounds to a finite binary16.
     let limit: f32 = if plan.dtype == DType::F16 { 65_519.996 } else { f32::MAX };
     // As integers: NaN is larger than infinity.
-    if smidgen_runtime::quant::max_magnitude_bits(values) <= limit.to_bits() {
+    if quantizer::largest(values) <= limit.to_bits() {
         return Ok(());
     }
     let Some(index) = values.iter().position(|value| value.is_nan() || value.abs() > limit) else {

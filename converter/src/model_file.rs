@@ -112,7 +112,7 @@ mod tests {
         let path = directory.path().join("model.smidgen");
         // Mapped by both, whole large pages, and some with a rest.
         for len in [1, 4096, LEAST, LEAST + LARGE_PAGE + 4097] {
-            let bytes: Vec<u8> = (0..len).map(|i| (i * 31 >> 7) as u8).collect();
+            let bytes: Vec<u8> = (0..len).map(|i| ((i * 31) >> 7) as u8).collect();
             fs::write(&path, &bytes).unwrap();
             let (read, mapped) = (ModelFile::read(&path).unwrap(), ModelFile::open(&path).unwrap());
             assert_eq!(read.bytes(), bytes);

@@ -9,7 +9,6 @@ use crate::kernels::attention::Scratch;
 use crate::kernels::{self, Activations, Level, matmul};
 use crate::memory::{Layout, State};
 use crate::model::Model;
-use crate::rotation;
 use crate::tensor::Matrix;
 use crate::workers::{Disjoint, Serial, Workers, share};
 
@@ -150,7 +149,8 @@ impl Pass<'_> {
             let (cos, sin) = split_mut(row, frequencies.len());
             for ((cos, sin), frequency) in cos.iter_mut().zip(sin).zip(frequencies) {
                 let angle = position * frequency;
-                (*cos, *sin) = rotation::cos_sin(angle);
+                *cos = libm::cosf(angle);
+                *sin = libm::sinf(angle);
             }
         }
     }

@@ -24,8 +24,8 @@ mod model;
 #[cfg(feature = "std")]
 pub mod parallel;
 pub mod quant;
-mod rotation;
 mod sampler;
+mod search;
 mod session;
 pub mod tensor;
 pub mod tokenizer;

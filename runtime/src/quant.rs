@@ -6,9 +6,10 @@
 
 use crate::format::{BLOCK, DType, GROUP};
 use crate::grid;
+use crate::search::{Group, best_multipliers};
 
 /// Adding and subtracting this rounds a small float to an integer, ties to even, on every CPU.
-const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
+pub(crate) const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
 
 /// Rounds to the nearest integer, ties to even. Exact for |x| < 2^22; anything else, infinities
 /// and NaN included, gives some integer.
@@ -97,8 +98,8 @@ pub struct QuantBlock {
 }
 
 /// Quantizes at most [`BLOCK`] finite weights to Q8 or Q4, searching each group's multiplier for
-/// the least squared error. `importance`, if given, weighs each column's error. Weights that are
-/// those of such a block already come back exactly.
+/// the least squared error. `importance`, if given, weighs each column's error; none is negative. Weights
+/// that are those of such a block already come back exactly.
 ///
 /// It is inlined so that a caller compiled for wider vectors has it in them, with the same result.
 #[inline(always)]
@@ -116,99 +117,66 @@ pub fn quantize_block(dtype: DType, weights: &[f32], importance: Option<&[f32]>)
     // The largest group gets multiplier 255 or a little less; a search may take less still.
     block.scale = bf16_ceil(max / (most as f32 * 255.0));
     let scale = bf16_to_f32(block.scale);
-    for (group, weights) in weights.chunks(GROUP).enumerate() {
-        let importance = importance.and_then(|all| all.get(group * GROUP..)).unwrap_or(&[]);
-        let max = f32::from_bits(max_magnitude_bits(weights));
-        if max < TINY {
-            continue;
-        }
-        // Steps from "nothing clips" down to a part of it: where few weights are large, clipping
-        // them costs less than coarse steps for all.
-        let widest = libm::ceilf(max / (most as f32 * scale)).clamp(1.0, 255.0) as u32;
-        let narrowest = match dtype {
-            DType::Q4 => (widest * 5 / 8).max(1),
-            _ => (widest * 31 / 32).max(1),
+    let (mut padded, mut weighed) = ([0.0; BLOCK], [1.0; BLOCK]);
+    padded[..weights.len()].copy_from_slice(weights);
+    if let Some(importance) = importance {
+        weighed.iter_mut().zip(importance).for_each(|(place, importance)| *place = *importance);
+    }
+    let pairs = padded.as_chunks::<GROUP>().0.as_chunks::<2>().0;
+    let weighed = weighed.as_chunks::<GROUP>().0.as_chunks::<2>().0;
+    let places = block.quants.as_chunks_mut::<GROUP>().0.as_chunks_mut::<2>().0;
+    let multipliers = block.multipliers.as_chunks_mut::<2>().0;
+    let needed = weights.len().div_ceil(2 * GROUP);
+    for (((pair, weighed), places), multipliers) in
+        pairs.iter().zip(weighed).zip(places).zip(multipliers).take(needed)
+    {
+        // One by one: closures are not compiled with the caller's vectors.
+        let groups = [
+            to_be_searched(dtype, &pair[0], importance.map(|_| &weighed[0]), most as f32 * scale),
+            to_be_searched(dtype, &pair[1], importance.map(|_| &weighed[1]), most as f32 * scale),
+        ];
+        let chosen = match dtype {
+            DType::Q4 => best_multipliers::<8, 16>(&groups, scale, (least, most)),
+            _ => best_multipliers::<4, 8>(&groups, scale, (least, most)),
         };
-        let multiplier = best_multiplier(weights, importance, scale, (narrowest, widest), (least, most));
-        block.multipliers[group] = multiplier as u8;
-        let step = multiplier as f32 * scale;
-        for (quant, weight) in block.quants[group * GROUP..].iter_mut().zip(weights) {
-            *quant = round_to_i32(weight / step).clamp(least, most) as i8;
+        for (i, group) in groups.iter().enumerate() {
+            if group.max < TINY {
+                continue;
+            }
+            multipliers[i] = chosen[i] as u8;
+            let step = chosen[i] as f32 * scale;
+            for (quant, weight) in places[i].iter_mut().zip(group.weights) {
+                *quant = round_to_i32(weight / step).clamp(least, most) as i8;
+            }
         }
     }
     block
 }
 
-/// The first multiplier of a range that has the least error.
+/// A group and the multipliers that are tried; `reach` is what multiplier 1 stands for at most.
 #[inline(always)]
-fn best_multiplier(
-    weights: &[f32],
-    importance: &[f32],
-    scale: f32,
-    (narrowest, widest): (u32, u32),
-    range: (i32, i32),
-) -> u32 {
-    // Q8 mostly has no more than eight to try.
-    if widest - narrowest < 8 {
-        best_of::<8>(weights, importance, scale, (narrowest, widest), range)
-    } else {
-        best_of::<16>(weights, importance, scale, (narrowest, widest), range)
-    }
+fn to_be_searched<'a>(
+    dtype: DType,
+    weights: &'a [f32; GROUP],
+    importance: Option<&'a [f32; GROUP]>,
+    reach: f32,
+) -> Group<'a> {
+    let max = f32::from_bits(max_magnitude_bits(weights));
+    // Steps from "nothing clips" down to a part of it: where few weights are large, clipping them costs
+    // less than coarse steps for all.
+    let widest = ceil(max / reach).clamp(1.0, 255.0) as u32;
+    let narrowest = match dtype {
+        DType::Q4 => (widest * 5 / 8).max(1),
+        _ => (widest * 31 / 32).max(1),
+    };
+    Group { weights, importance, max, narrowest, widest }
 }
 
-/// The same, `LANES` multipliers side by side. How many changes no bit of any error.
+/// The least integer that is not below an `x` of no more than 2^22.
 #[inline(always)]
-fn best_of<const LANES: usize>(
-    weights: &[f32],
-    importance: &[f32],
-    scale: f32,
-    (narrowest, widest): (u32, u32),
-    range: (i32, i32),
-) -> u32 {
-    let mut best = (f32::INFINITY, widest);
-    let mut first = narrowest;
-    while first <= widest {
-        let mut steps = [0.0; LANES];
-        for (lane, step) in steps.iter_mut().enumerate() {
-            *step = (first + lane as u32) as f32 * scale;
-        }
-        let errors = group_errors(weights, importance, &steps, range);
-        for (lane, error) in errors.into_iter().enumerate() {
-            let multiplier = first + lane as u32;
-            if multiplier <= widest && error < best.0 {
-                best = (error, multiplier);
-            }
-        }
-        first += LANES as u32;
-    }
-    best.1
-}
-
-/// Squared error of rounding `weights` to multiples of each step.
-#[inline(always)]
-fn group_errors<const LANES: usize>(
-    weights: &[f32],
-    importance: &[f32],
-    steps: &[f32; LANES],
-    (least, most): (i32, i32),
-) -> [f32; LANES] {
-    let (least, most) = (least as f32, most as f32);
-    let mut errors = [0.0; LANES];
-    for (i, weight) in weights.iter().enumerate() {
-        let importance = match importance.get(i) {
-            Some(importance) => *importance,
-            None => 1.0,
-        };
-        for (error, step) in errors.iter_mut().zip(steps) {
-            // As `round_to_i32` does, without leaving the floats: quotients are far below 2^22.
-            let quant = (weight / step + ROUND) - ROUND;
-            let quant = if quant < least { least } else { quant };
-            let quant = if quant > most { most } else { quant };
-            let difference = weight - quant * step;
-            *error += difference * difference * importance;
-        }
-    }
-    errors
+fn ceil(x: f32) -> f32 {
+    let near = (x + ROUND) - ROUND;
+    if near < x { near + 1.0 } else { near }
 }
 
 #[cfg(test)]

@@ -17,7 +17,11 @@ enum Order {
 }
 
 /// The file's end in the computing thread.
-pub(super) struct Behind(SyncSender<Order>);
+pub(super) struct Behind {
+    orders: SyncSender<Order>,
+    /// Parts that are written: their memory serves again.
+    free: Receiver<Vec<u8>>,
+}
 
 fn gone() -> io::Error {
     io::Error::other("the writing thread has ended")
@@ -26,7 +30,10 @@ fn gone() -> io::Error {
 impl Write for Behind {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let part = &bytes[..bytes.len().min(PART)];
-        self.0.send(Order::Write(part.to_vec())).map_err(|_| gone())?;
+        let mut copy = self.free.try_recv().unwrap_or_default();
+        copy.clear();
+        copy.extend_from_slice(part);
+        self.orders.send(Order::Write(copy)).map_err(|_| gone())?;
         Ok(part.len())
     }
 
@@ -39,7 +46,7 @@ impl Write for Behind {
 impl Seek for Behind {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let (answer, answered) = mpsc::channel();
-        self.0.send(Order::Seek(to, answer)).map_err(|_| gone())?;
+        self.orders.send(Order::Seek(to, answer)).map_err(|_| gone())?;
         answered.recv().map_err(|_| gone())?
     }
 }
@@ -48,6 +55,7 @@ impl Seek for Behind {
 /// the sink's next `seek` or `flush`.
 pub(super) fn with_writer<T>(file: &mut File, write: impl FnOnce(&mut Behind) -> T) -> T {
     let (orders, taken) = mpsc::sync_channel(WAITING);
+    let (written, free) = mpsc::channel();
     let (tick, ticks) = mpsc::sync_channel::<()>(1);
     // An error here comes again, and is told, when the file is synced as a whole.
     let same = file.try_clone();
@@ -55,12 +63,12 @@ pub(super) fn with_writer<T>(file: &mut File, write: impl FnOnce(&mut Behind) ->
         if let Ok(same) = same {
             scope.spawn(move || ticks.iter().for_each(|()| drop(same.sync_data())));
         }
-        scope.spawn(move || obey(file, &taken, &tick));
-        write(&mut Behind(orders))
+        scope.spawn(move || obey(file, &taken, &written, &tick));
+        write(&mut Behind { orders, free })
     })
 }
 
-fn obey(file: &mut File, orders: &Receiver<Order>, tick: &SyncSender<()>) {
+fn obey(file: &mut File, orders: &Receiver<Order>, written: &Sender<Vec<u8>>, tick: &SyncSender<()>) {
     let mut failed: Option<io::Error> = None;
     let mut since = 0;
     for order in orders {
@@ -70,6 +78,8 @@ fn obey(file: &mut File, orders: &Receiver<Order>, tick: &SyncSender<()>) {
             Order::Write(bytes) => {
                 failed = file.write_all(&bytes).err();
                 since += bytes.len();
+                // Nobody takes it any more only at the end.
+                let _ = written.send(bytes);
                 if since >= SYNC_EVERY {
                     since = 0;
                     // Full: the disk has enough to do.

@@ -47,3 +47,10 @@ for_each_width! {
         slab.pack(values, importance)
     }
 }
+
+for_each_width! {
+    /// The largest magnitude as bits, NaN above infinity.
+    pub(super) fn largest(values: &[f32]) -> u32 {
+        smidgen_runtime::quant::max_magnitude_bits(values)
+    }
+}

@@ -43,6 +43,8 @@ impl PackLoss {
                 errors[lane] += (given - read) * (given - read);
                 squares[lane] += given * given;
             }
+            // Through memory, or else the compiler takes the lanes apart for the sums, and the loop with them.
+            let (errors, squares) = core::hint::black_box((errors, squares));
             self.squared_error += errors.iter().map(|error| f64::from(*error)).sum::<f64>();
             self.squared_sum += squares.iter().map(|square| f64::from(*square)).sum::<f64>();
         }
