@@ -102,7 +102,7 @@ pub fn detect(path: &Path) -> Result<Kind, Error> {
         Ok(Kind::Smidgen)
     } else if looks_like(b"GGUF") {
         Ok(Kind::Gguf)
-    } else if looks_like(b"PK\x03\x04") || looks_like(b"\x80\x02") {
+    } else if looks_like(b"PK\x03\x04") || matches!(bytes[..], [0x80, 2..=5, ..]) {
         Ok(Kind::PyTorch)
     } else if looks_like(&llmc::MAGIC.to_le_bytes()) {
         Ok(Kind::Llmc)

@@ -122,9 +122,8 @@ impl Header {
         config.validate().map_err(|source| Error::Load { path: path.to_path_buf(), source })?;
         let tied = if version == 0 { i32_at(bytes, fields_at + 20) > 0 } else { bytes[36] != 0 };
         let group = if version == 2 { i32_at(bytes, 37) } else { 1 };
-        let smallest = config.dim as usize;
-        if group < 1 || group as usize > smallest || !smallest.is_multiple_of(group as usize) {
-            return bad(format!("llama2.c header: group size is {group}, must divide dim = {dim}"));
+        if !(1..=MAX_DIMENSION as i32).contains(&group) {
+            return bad(format!("llama2.c header: group size is {group}, must be 1 to {MAX_DIMENSION}"));
         }
         let header = Self { config, tied, version: version as u32, group: group as usize };
         let expected = header.file_len();
@@ -168,8 +167,9 @@ impl Header {
         let (rows, cols) = role.shape(&self.config);
         let numbers = rows as u64 * cols as u64;
         if self.version == 2 && !role.is_vector() {
-            // Every matrix has dim for one side, and the group divides dim.
-            numbers + numbers / self.group as u64 * 4
+            // Groups are counted over the whole tensor: they go on from row to row, and the last may be
+            // shorter.
+            numbers + numbers.div_ceil(self.group as u64) * 4
         } else {
             numbers * 4
         }

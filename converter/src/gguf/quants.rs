@@ -233,4 +233,4 @@ pub(crate) fn encode_q8_0(values: &[f32], out: &mut Vec<u8>) {
 
 #[cfg(test)]
 #[path = "quants_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -11,8 +11,13 @@ fn halves(kind: GgmlType) -> &'static [usize] {
 
 /// Sixteen blocks of the bytes that `tools/gguf_golden.py` makes.
 fn blocks(kind: GgmlType) -> Vec<u8> {
+    blocks_of(kind, 16)
+}
+
+/// The same, of any number.
+pub(crate) fn blocks_of(kind: GgmlType, count: usize) -> Vec<u8> {
     let mut state = 1_u64;
-    let mut bytes: Vec<u8> = (0..16 * kind.bytes())
+    let mut bytes: Vec<u8> = (0..count * kind.bytes())
         .map(|_| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 56) as u8
@@ -26,7 +31,7 @@ fn blocks(kind: GgmlType) -> Vec<u8> {
     bytes
 }
 
-fn decode_all(kind: GgmlType, bytes: &[u8]) -> Vec<f32> {
+pub(crate) fn decode_all(kind: GgmlType, bytes: &[u8]) -> Vec<f32> {
     let mut values = vec![0.0; bytes.len() / kind.bytes() * kind.block()];
     for (block, out) in bytes.chunks(kind.bytes()).zip(values.chunks_mut(kind.block())) {
         kind.decode(block, out);

@@ -130,15 +130,21 @@ fn rope(file: &File, arch: &str, config: &Config) -> Result<(f32, RopeScaling), 
         return Err(file.key_error(&key("freq_base"), "at least 1"));
     }
     let kind = key("scaling.type");
-    let factor = match file.float(&key("scaling.factor"))? {
-        Some(factor) if factor >= 1.0 => factor,
-        Some(factor) if factor != 0.0 => return Err(file.key_error(&key("scaling.factor"), "at least 1")),
-        _ => 1.0,
+    // Files of before 2023-10 have the factor by another name; one without a type is linear.
+    let factor_key =
+        [key("scaling.factor"), key("scale_linear")].into_iter().find(|key| file.get(key).is_some());
+    let factor = match &factor_key {
+        None => 1.0,
+        Some(key) => match file.float(key)? {
+            Some(factor) if factor >= 1.0 => factor,
+            Some(factor) if factor != 0.0 => return Err(file.key_error(key, "at least 1")),
+            _ => 1.0,
+        },
     };
     let scaling = match file.text(&kind)? {
-        None | Some("none") => RopeScaling::None,
-        Some("linear") if factor == 1.0 => RopeScaling::None,
-        Some("linear") => RopeScaling::Linear { factor },
+        Some("none") => RopeScaling::None,
+        None | Some("linear") if factor == 1.0 => RopeScaling::None,
+        None | Some("linear") => RopeScaling::Linear { factor },
         Some(_) => return Err(file.key_error(&kind, "none or linear")),
     };
     Ok((theta, scaling))

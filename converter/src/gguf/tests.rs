@@ -129,6 +129,99 @@ fn a_head_that_repeats_the_embedding_is_the_embedding() {
     assert!(back.notes[0].contains("output.weight"), "{:?}", back.notes);
 }
 
+/// A file with one matrix of blocks among floats, or with the floats that these blocks are.
+fn with_blocks(path: &Path, kind: GgmlType, blocks: bool) {
+    let config = smidgen_runtime::Config {
+        dim: 256,
+        n_heads: 4,
+        n_kv_heads: 2,
+        head_dim: 64,
+        ffn_dim: 256,
+        ..llama()
+    };
+    let model = random(config, &[Role::Head], 15);
+    write(path, &model, GgufOptions::default()).unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    let name = b"blk.1.ffn_gate.weight";
+    let entry = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len();
+    // Behind the name: the number of dimensions, both of them, type, offset.
+    let offset = u64::from_le_bytes(bytes[entry + 24..entry + 32].try_into().unwrap());
+    let file = file::File::open(path).unwrap();
+    // The data's begin: the entry's tensor is found where its floats are.
+    let first = model.read(1, Role::Gate).unwrap();
+    assert_eq!(file.tensor("blk.1.ffn_gate.weight", Some(256), 256).unwrap().read(), first);
+    let begin: Vec<u8> = first[..64].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let at = bytes.windows(begin.len()).position(|window| window == begin).unwrap();
+    assert!(at as u64 > offset);
+    let encoded: Vec<u8> = quants::tests::blocks_of(kind, 256 * 256 / kind.block());
+    if blocks {
+        bytes[entry + 20..entry + 24].copy_from_slice(&(kind as u32).to_le_bytes());
+        bytes[at..at + encoded.len()].copy_from_slice(&encoded);
+    } else {
+        let floats = quants::tests::decode_all(kind, &encoded);
+        let floats: Vec<u8> = floats.iter().flat_map(|value| value.to_le_bytes()).collect();
+        bytes[at..at + floats.len()].copy_from_slice(&floats);
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Each type's blocks in a whole file are the numbers that they are by themselves, wherever they lie.
+#[test]
+fn every_type_of_blocks_is_read_from_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    use GgmlType::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+    for kind in [Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4K, Q5K, Q6K] {
+        let [a, b] = [true, false].map(|blocks| {
+            let path = directory.path().join(format!("{blocks}.gguf"));
+            with_blocks(&path, kind, blocks);
+            let mut checkpoint = read(&path).unwrap();
+            if blocks {
+                assert_eq!(checkpoint.tensors[&(1, Role::Gate)].stored_type(), kind.name());
+            }
+            checkpoint.name = "model".into();
+            let out = directory.path().join("model.smidgen");
+            let options = crate::ConvertOptions::new(smidgen_runtime::format::DType::F32);
+            crate::convert(&checkpoint, &out, &options, |_| ()).unwrap();
+            std::fs::read(out).unwrap()
+        });
+        assert!(a == b, "{}", kind.name());
+    }
+}
+
+/// llama.cpp takes a factor without a type for a linear one, and its name of 2023 too.
+#[test]
+fn a_factor_without_a_type_is_linear() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.gguf");
+    let model = stretched(random(llama(), &[], 7), 100.0, RopeScaling::Linear { factor: 2.5 });
+    write(&path, &model, GgufOptions::default()).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    let renamed = |from: &str, to: &str| {
+        let at = good.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        let mut bytes = good.clone();
+        // Another key of the same length, which nobody reads.
+        bytes[at..at + from.len()].copy_from_slice(to.as_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        read(&path).unwrap().rope_scaling
+    };
+    let linear = RopeScaling::Linear { factor: 2.5 };
+    assert_eq!(renamed("llama.rope.scaling.type", "llama.rope.scaling.typo"), linear);
+    assert_eq!(renamed("llama.rope.scaling.factor", "llama.rope.scaling.fact_r"), RopeScaling::None);
+    // The old name is two bytes shorter; a longer name of the model leaves the tensors where they are.
+    let replaced = |bytes: &[u8], from: &[u8], to: &[u8]| {
+        let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
+        [&bytes[..at], to, &bytes[at + from.len()..]].concat()
+    };
+    let bytes = replaced(
+        &good,
+        b"\x19\0\0\0\0\0\0\0llama.rope.scaling.factor",
+        b"\x17\0\0\0\0\0\0\0llama.rope.scale_linear",
+    );
+    let bytes = replaced(&bytes, b"\x04\0\0\0\0\0\0\0test", b"\x06\0\0\0\0\0\0\0tester");
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(read(&path).unwrap().rope_scaling, linear);
+}
+
 #[test]
 fn damaged_files_never_panic() {
     let directory = tempfile::tempdir().unwrap();

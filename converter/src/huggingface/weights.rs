@@ -70,8 +70,14 @@ impl Weights {
 
     fn add_file(&mut self, path: PathBuf) -> Result<(), Error> {
         let bytes = map(&path)?;
-        let (header, metadata) = SafeTensors::read_metadata(&bytes)
-            .map_err(|error| Error::malformed(&path, format!("not a valid safetensors file: {error}")))?;
+        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| {
+            let len = bytes.len();
+            let claimed = bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+            let reason = format!(
+                "not a valid safetensors file: {error} (its first 8 bytes claim {claimed} bytes of header, it has {len} in all)"
+            );
+            Error::malformed(&path, reason)
+        })?;
         for (name, info) in metadata.tensors() {
             let entry = Entry {
                 file: self.files.len(),
@@ -79,7 +85,7 @@ impl Weights {
                 dtype: info.dtype,
                 shape: info.shape.clone(),
             };
-            self.add(&path, name.clone(), entry)?;
+            self.add(&path, pytorch::unwrapped(&name).into(), entry)?;
         }
         self.files.push((path, bytes));
         Ok(())

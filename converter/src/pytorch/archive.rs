@@ -5,12 +5,20 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::pickle::{Number, Pickle, Tensor, Value};
-use super::zip;
+use super::{legacy, zip};
 use crate::error::Error;
 use crate::source::{Bytes, Element, TensorSource, map};
 
 /// A larger description is no description of tensors.
-const MAX_PICKLE: usize = 64 << 20;
+pub(super) const MAX_PICKLE: usize = 64 << 20;
+
+/// A tensor's name without what `torch.compile` and data parallel training put before it.
+pub(crate) fn unwrapped(mut name: &str) -> &str {
+    while let Some(rest) = name.strip_prefix("_orig_mod.").or_else(|| name.strip_prefix("module.")) {
+        name = rest;
+    }
+    name
+}
 
 /// A tensor of the archive: it lies in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,11 +41,10 @@ pub(crate) struct Archive {
 impl Archive {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let bytes = map(path)?;
-        if !bytes.starts_with(b"PK") {
-            let reason = "a pickle of before PyTorch 1.6; load it and torch.save it again with a newer one";
-            return Err(Error::unsupported(path, reason));
-        }
-        let entries = zip::entries(path, &bytes)?;
+        let entries = match bytes.starts_with(b"PK") {
+            true => zip::entries(path, &bytes)?,
+            false => legacy::entries(path, &bytes)?,
+        };
         let mut roots = entries.keys().filter_map(|name| name.strip_suffix("data.pkl"));
         let root = match (roots.next(), roots.next()) {
             (Some(root), None) => root.to_owned(),
@@ -79,8 +86,7 @@ impl Archive {
         let mut tensors = BTreeMap::new();
         for (key, value) in pickle.pairs(dict).unwrap_or_default() {
             let (Value::Text(name), Some(tensor)) = (key, pickle.tensor(*value)) else { continue };
-            let name = name.strip_prefix("_orig_mod.").unwrap_or(name);
-            let name = name.strip_prefix("module.").unwrap_or(name);
+            let name = unwrapped(name);
             tensors.insert(name.to_owned(), self.place(name, tensor)?);
         }
         Ok(tensors)

@@ -11,9 +11,10 @@ use crate::bytes::Reader;
 use crate::error::Error;
 
 /// What pickles of weights may name.
-const GLOBALS: [(&str, &str, Global); 21] = [
+const GLOBALS: [(&str, &str, Global); 22] = [
     ("collections", "OrderedDict", Global::Dict),
     ("torch._utils", "_rebuild_tensor_v2", Global::Tensor),
+    ("torch._utils", "_rebuild_tensor", Global::Tensor),
     ("torch._utils", "_rebuild_parameter", Global::Parameter),
     ("torch", "FloatStorage", Global::Storage(Number::F32)),
     ("torch", "HalfStorage", Global::Storage(Number::F16)),
@@ -111,6 +112,8 @@ enum Node<'a> {
 pub(super) struct Pickle<'a> {
     nodes: Vec<Node<'a>>,
     pub(super) root: Value<'a>,
+    /// Bytes that it takes.
+    pub(super) len: usize,
 }
 
 impl<'a> Pickle<'a> {
@@ -126,7 +129,20 @@ impl<'a> Pickle<'a> {
             memo: HashMap::new(),
         };
         let root = machine.run()?;
-        Ok(Self { nodes: machine.nodes, root })
+        Ok(Self { len: machine.reader.at(), nodes: machine.nodes, root })
+    }
+
+    /// The storages that tensors lie in: key, number type, numbers.
+    pub(super) fn storages(&self) -> impl Iterator<Item = (&'a str, Number, usize)> {
+        self.nodes.iter().filter_map(|node| match node {
+            Node::Storage { number, key, len } => Some((*key, *number, *len)),
+            _ => None,
+        })
+    }
+
+    /// The values of a list or tuple, or `None` if it is neither.
+    pub(super) fn items(&self, value: Value<'a>) -> Option<&[Value<'a>]> {
+        items(&self.nodes, value)
     }
 
     /// A dictionary's pairs, or `None` if it is no dictionary.
@@ -154,6 +170,16 @@ impl<'a> Pickle<'a> {
             },
             _ => None,
         }
+    }
+}
+
+fn items<'a, 'b>(nodes: &'b [Node<'a>], value: Value<'a>) -> Option<&'b [Value<'a>]> {
+    match value {
+        Value::Tuple(node) | Value::List(node) => match &nodes[node] {
+            Node::Values(values) => Some(values),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -357,12 +383,13 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// LONG1, as far as it fits 64 bits.
+    /// LONG1. What does not fit 64 bits is no size of anything.
     fn long(&mut self) -> Result<(), Error> {
         let len = usize::from(self.byte()?);
         let bytes = self.bytes(len)?;
         if len > 8 {
-            return Err(self.error(format!("an integer of {len} bytes")));
+            self.stack.push(Value::Ignored);
+            return Ok(());
         }
         let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
         let fill = if negative { 0xFF } else { 0 };
@@ -414,18 +441,18 @@ impl<'a> Machine<'a> {
     }
 
     fn values(&self, value: Value<'a>) -> Option<&[Value<'a>]> {
-        match value {
-            Value::Tuple(node) | Value::List(node) => match &self.nodes[node] {
-                Node::Values(values) => Some(values),
-                _ => None,
-            },
-            _ => None,
-        }
+        items(&self.nodes, value)
     }
 
-    /// BINPERSID of `("storage", type, key, device, length)`.
+    /// BINPERSID of `("storage", type, key, device, length)`; before PyTorch 1.6 there is a view of
+    /// another storage behind these, or None.
     fn storage(&mut self) -> Result<(), Error> {
         let id = self.pop()?;
+        if let Some([_, _, _, _, _, view]) = self.values(id)
+            && *view != Value::None
+        {
+            return Err(self.error("a storage that is a part of another is not read"));
+        }
         let node = match self.values(id) {
             Some(
                 [
@@ -434,6 +461,7 @@ impl<'a> Machine<'a> {
                     Value::Text(key),
                     _,
                     Value::Int(len),
+                    ..,
                 ],
             ) => usize::try_from(*len).ok().map(|len| Node::Storage { number: *number, key, len }),
             _ => None,

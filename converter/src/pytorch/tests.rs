@@ -56,6 +56,51 @@ fn pickled_shards_are_read_as_safetensors_are() {
     assert_same(&pickled, &open(directory.path()).unwrap());
 }
 
+/// What `torch.save` wrote before it wrote archives.
+fn old() -> Vec<u8> {
+    std::fs::read(fixture("parity/gpt2_nanogpt_old.pt")).unwrap()
+}
+
+fn refused(bytes: &[u8]) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("old.pt");
+    std::fs::write(&path, bytes).unwrap();
+    let message = open(&path).expect_err("must be refused").to_string();
+    assert!(message.contains("old.pt: "), "{message}");
+    message
+}
+
+#[test]
+fn what_is_wrong_with_an_old_file_is_said() {
+    let good = old();
+    let with = |what: &[u8], bytes: &[u8]| {
+        let at = good.windows(what.len()).position(|window| window == what).unwrap();
+        [&good[..at], bytes, &good[at + what.len()..]].concat()
+    };
+    assert!(refused(&with(&[0x6C, 0xFC], &[0x6C, 0xFD])).contains("a pickle that torch.save did not write"));
+    // 1001 as BININT2.
+    assert!(refused(&with(b"M\xE9\x03", b"M\xEA\x03")).contains("version is Int(1002), only 1001 is read"));
+    let swapped = with(b"little_endianq\x02\x88", b"little_endianq\x02\x89");
+    assert!(refused(&swapped).contains("its numbers are big-endian"));
+    // The end is cut off: the storage that it was in is named, and how much is missing.
+    let cut = refused(&good[..good.len() - 1]);
+    assert!(
+        cut.contains("a storage at byte") && cut.contains(&format!("the file has {}", good.len() - 1)),
+        "{cut}"
+    );
+    // A storage that says it is longer than the tensors in it are.
+    let state = with(b"c_attn", b"c_attm");
+    assert!(refused(&state).contains("c_attm"), "{}", refused(&state));
+}
+
+#[test]
+fn damaged_old_files_never_panic() {
+    let good = old();
+    // The pickles are at the begin.
+    let read = survive_damage("old.pt", &good, 12_000, 1500, open);
+    assert!((1..1400).contains(&read), "{read}");
+}
+
 #[test]
 fn no_code_is_run() {
     let message = open(&fixture("code.pt")).expect_err("must be refused").to_string();
