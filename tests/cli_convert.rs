@@ -103,6 +103,8 @@ fn a_checkpoint_becomes_a_file_that_is_as_good() {
         let before = report["quality"]["first_nats"].as_f64().unwrap();
         let after = report["quality"]["second_nats"].as_f64().unwrap();
         assert!((before - exact_loss).abs() < 1e-9);
+        let perplexity = report["quality"]["second_perplexity"].as_f64().unwrap();
+        assert!((perplexity.ln() - after).abs() < 1e-9, "{perplexity}");
         assert!((after - before).abs() <= most_loss, "{quant}: {before} became {after}");
         let again = json(&["eval", &out, "--data", &text, "--json"]);
         assert!((again["nats_per_token"].as_f64().unwrap() - after).abs() < 1e-9);

@@ -49,6 +49,55 @@ fn a_model_goes_out_and_comes_back_to_the_bit() {
     assert!(text(at, &["diff", "model.smidgen", "half.gguf"]).contains("rms, relative"));
 }
 
+/// Models in every format that is read, as other programs wrote them.
+#[test]
+fn every_format_is_shown_and_compared() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("converter/tests/data/parity");
+    let index: Value = serde_json::from_slice(&std::fs::read(data.join("index.json")).unwrap()).unwrap();
+    let mut kinds = std::collections::BTreeSet::new();
+    for model in index["models"].as_array().unwrap() {
+        let path = model["path"].as_str().unwrap();
+        let shown = json(&data, &["inspect", path, "--json"]);
+        kinds.insert(shown["kind"].as_str().unwrap().to_owned());
+        assert_eq!((&shown["vocab_size"], &shown["n_layers"]), (&40.into(), &2.into()), "{path}");
+        let tensors = shown["tensors"].as_array().unwrap();
+        let numbers = tensors.iter().filter(|tensor| tensor["name"] != "rope_frequencies");
+        let numbers =
+            numbers.map(|tensor| tensor["shape"][0].as_u64().unwrap() * tensor["shape"][1].as_u64().unwrap());
+        assert_eq!(shown["parameters"], numbers.sum::<u64>(), "{path}");
+        let words = text(&data, &["inspect", path, "--tensors"]);
+        assert!(words.contains(shown["kind"].as_str().unwrap()), "{words}");
+    }
+    let wanted = [
+        "GGUF file",
+        "Hugging Face directory",
+        "PyTorch checkpoint",
+        "llama2.c checkpoint",
+        "llm.c checkpoint",
+    ];
+    assert_eq!(kinds.iter().map(String::as_str).collect::<Vec<_>>(), wanted);
+    for (a, b) in [
+        ("llama2", "llama2_old_keys"),
+        ("llama2", "llama2_v0.bin"),
+        ("llama2_v0.bin", "llama2_v1.bin"),
+        ("llama2_v1.bin", "llama2.gguf"),
+        ("llama3", "llama3.gguf"),
+        ("gpt2", "gpt2.gguf"),
+        ("gpt2.gguf", "gpt2_v3.bin"),
+        ("gpt2_v3.bin", "gpt2_nanogpt.pt"),
+        ("gpt2_v5.bin", "gpt2_nanogpt_old.pt"),
+    ] {
+        let report = json(&data, &["diff", a, b, "--json"]);
+        let tensors = report["tensors"].as_array().unwrap();
+        assert!(
+            tensors.len() > 10 && tensors.iter().all(|tensor| tensor["max"] == 0.0),
+            "{a} and {b}: {report}"
+        );
+    }
+    let report = json(&data, &["diff", "llama2", "qwen2", "--json"]);
+    assert_eq!(report["identical"], false);
+}
+
 #[test]
 fn what_others_have_no_place_for_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 //!
 //! The numbers are such that every number type holds them exactly, so the model file must be the same
 //! to the byte whichever way the model came. What such a file computes is compared with transformers
-//! by `huggingface/golden_tests.rs`.
+//! by `huggingface/golden_tests.rs` and `tests/parity.rs`.
 
 use std::path::Path;
 
@@ -244,16 +244,16 @@ fn every_architecture_is_the_same_file_through_every_format() {
             table.push((family.name, name));
         }
     }
-    // The table in docs/checkpoints.md, counted: 9 formats for all, 4 more for what llama2.c has, 3 for GPT-2.
+    // The table in README.md, counted: 9 formats for all, 4 more for what llama2.c has, 3 for GPT-2.
     assert_eq!(table.len(), 7 * 9 + 2 * 4 + 3);
 }
 
-/// docs/checkpoints.md says for each format and family what the test above found.
+/// README.md says for each format and family what the test above found.
 #[test]
 fn the_documented_table_is_the_tested_one() {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/checkpoints.md"));
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md"));
     let Ok(text) = text else {
-        eprintln!("SKIPPED: docs/checkpoints.md is not there");
+        eprintln!("SKIPPED: README.md is not there");
         return;
     };
     let rows: Vec<Vec<&str>> = text

@@ -51,6 +51,10 @@ pub struct Agreement {
     pub first_nats: f64,
     /// The second model's loss, in nats a token.
     pub second_nats: f64,
+    /// e to the first model's loss.
+    pub first_perplexity: f64,
+    /// e to the second model's loss.
+    pub second_perplexity: f64,
 }
 
 /// Prompts go through the model so many tokens at a time.
@@ -272,7 +276,16 @@ pub fn agreement(
         .collect::<Result<_, Error>>()?;
     let tokens: u64 = windows.iter().map(|window| window.targets.len() as u64).sum();
     let mean = |i: usize| sums.iter().map(|sums| sums[i]).sum::<f64>() / tokens as f64;
-    Ok(Agreement { tokens, same_top: mean(0), kl_nats: mean(1), first_nats: mean(2), second_nats: mean(3) })
+    let (first_nats, second_nats) = (mean(2), mean(3));
+    Ok(Agreement {
+        tokens,
+        same_top: mean(0),
+        kl_nats: mean(1),
+        first_nats,
+        second_nats,
+        first_perplexity: first_nats.exp(),
+        second_perplexity: second_nats.exp(),
+    })
 }
 
 /// Calls `f` with a checkpoint's model in f32, from a file that exists only so long.

@@ -215,13 +215,12 @@ fn measure(checkpoint: &Checkpoint, out: &Path, text: &str) -> Result<Agreement>
 
 /// An agreement in words.
 pub fn show(quality: &Agreement) -> String {
-    let Agreement { tokens, same_top, kl_nats, first_nats, second_nats } = quality;
+    let Agreement { tokens, same_top, kl_nats, first_nats, second_nats, first_perplexity, second_perplexity } =
+        quality;
     format!(
         "loss over {tokens} tokens: {first_nats:.4} nats a token before, {second_nats:.4} after ({:+.4}); \
-         perplexity {:.3} and {:.3}; same top token {:.1} %, divergence {kl_nats:.4} nats",
+         perplexity {first_perplexity:.3} and {second_perplexity:.3}; same top token {:.1} %, divergence {kl_nats:.4} nats",
         second_nats - first_nats,
-        first_nats.exp(),
-        second_nats.exp(),
         100.0 * same_top,
     )
 }
