@@ -9,6 +9,7 @@ use crate::kernels::attention::Scratch;
 use crate::kernels::{self, Activations, Level, matmul};
 use crate::memory::{Layout, State};
 use crate::model::Model;
+use crate::rotation;
 use crate::tensor::Matrix;
 use crate::workers::{Disjoint, Serial, Workers, share};
 
@@ -149,8 +150,7 @@ impl Pass<'_> {
             let (cos, sin) = split_mut(row, frequencies.len());
             for ((cos, sin), frequency) in cos.iter_mut().zip(sin).zip(frequencies) {
                 let angle = position * frequency;
-                *cos = libm::cosf(angle);
-                *sin = libm::sinf(angle);
+                (*cos, *sin) = rotation::cos_sin(angle);
             }
         }
     }

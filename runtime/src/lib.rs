@@ -24,6 +24,7 @@ mod model;
 #[cfg(feature = "std")]
 pub mod parallel;
 pub mod quant;
+mod rotation;
 mod sampler;
 mod search;
 mod session;

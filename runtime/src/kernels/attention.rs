@@ -20,6 +20,8 @@ pub struct HeadCacheQ8<'a> {
 
 /// 2⁻²⁴, the least scale, as the bits of an f32.
 const LEAST_SCALE: u32 = (127 - 24) << 23;
+/// The byte of the largest scale, with which numbers may still be too large.
+pub(super) const LARGEST_SCALE: u8 = 254;
 /// Stands for keys or values that are infinite or not a number.
 pub(super) const NO_NUMBER: u8 = 255;
 
@@ -31,24 +33,24 @@ fn scale_of(code: u8) -> f32 {
 
 /// The byte of a head's scale at one position: the least that is not below max / 127.
 #[inline(always)]
-fn kv_scale(values: &[f32]) -> u8 {
+pub(super) fn kv_scale(values: &[f32]) -> u8 {
     let max_bits = max_magnitude_bits(values);
     if max_bits >= 0x7F80_0000 {
         return NO_NUMBER;
     }
     let bits = (f32::from_bits(max_bits) / 127.0).to_bits();
-    (bits.saturating_sub(LEAST_SCALE).saturating_add(0xF_FFFF) >> 20).min(254) as u8
+    (bits.saturating_sub(LEAST_SCALE).saturating_add(0xF_FFFF) >> 20).min(LARGEST_SCALE.into()) as u8
 }
 
 /// One number of a key or value as an integer.
 #[inline(always)]
-fn quantize(x: f32, inverse: f32) -> i8 {
+pub(super) fn quantize(x: f32, inverse: f32) -> i8 {
     round_to_i32((x * inverse).clamp(-127.0, 127.0)) as i8
 }
 
 /// 1 / scale, or 0 where there is no number.
 #[inline(always)]
-fn inverse_of(code: u8) -> f32 {
+pub(super) fn inverse_of(code: u8) -> f32 {
     if code == NO_NUMBER { 0.0 } else { 1.0 / scale_of(code) }
 }
 
@@ -79,13 +81,13 @@ fn store<const UNIT: usize>(head: &[f32], position: usize, places: &mut [i8]) ->
                 *quant = quantize(*x, inverse);
             }
         }
-        let places = places.get_mut(begin + part * PART * QUAD..).unwrap_or(&mut []);
-        let turns = places.chunks_exact_mut(UNIT * QUAD).zip(quants.as_chunks::<UNIT>().0);
-        for (turn, quants) in turns.take(numbers.len().div_ceil(UNIT)) {
-            let lane = position % QUAD * UNIT;
-            if let Some(place) = turn.get_mut(lane..).and_then(|turn| turn.first_chunk_mut::<UNIT>()) {
-                *place = *quants;
-            }
+        let mut at = begin + part * PART * QUAD + position % QUAD * UNIT;
+        for quants in quants.as_chunks::<UNIT>().0.iter().take(numbers.len().div_ceil(UNIT)) {
+            let Some(place) = places.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<UNIT>()) else {
+                break;
+            };
+            *place = *quants;
+            at += UNIT * QUAD;
         }
     }
     scale
@@ -203,7 +205,7 @@ pub(super) fn quantize_query(query: &[f32], largest_key_scale: u8, quants: &mut 
         return None;
     }
     quants.fill(0);
-    let factor = core::f32::consts::LOG2_E * (1.0 / libm::sqrtf(query.len() as f32));
+    let factor = core::f32::consts::LOG2_E * (1.0 / super::elementwise::sqrt(query.len() as f32));
     let max = f32::from_bits(max_bits);
     let max = if max < TINY { TINY } else { max };
     let code = ((max / 127.0 * factor).to_bits() + 0xF_FFFF) >> 20;
@@ -360,7 +362,7 @@ pub fn attend_f32(
     scores: &mut [f32],
     out: &mut [f32],
 ) {
-    let scale = 1.0 / libm::sqrtf(query.len() as f32);
+    let scale = 1.0 / super::elementwise::sqrt(query.len() as f32);
     let Some(scores) = scores.get_mut(..len) else { return };
     for (score, key) in scores.iter_mut().zip(keys.chunks_exact(query.len().max(1))) {
         *score = dot(query, key) * scale;

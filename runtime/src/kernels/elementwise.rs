@@ -6,7 +6,7 @@ use crate::quant::quantize_activations;
 
 /// √x, correctly rounded.
 #[inline(always)]
-pub fn sqrt(x: f32) -> f32 {
+pub(crate) fn sqrt(x: f32) -> f32 {
     #[cfg(all(target_arch = "arm", target_abi = "eabihf", target_os = "none"))]
     {
         let mut bits = x.to_bits();

@@ -7,9 +7,11 @@ use core::mem::MaybeUninit;
 use super::{even_bytes, odd_bytes, word};
 use crate::format::QUAD;
 use crate::kernels::attention::{
-    FEW, HeadCacheQ8, NO_NUMBER, POWERS, Products, SUM_SHIFT, Scratch, WEIGHT_SHIFT, attend_one, exponential,
-    parts_of, quantize_query, scales_of, unit, weigh, weight,
+    FEW, HeadCacheQ8, LARGEST_SCALE, NO_NUMBER, POWERS, Products, SUM_SHIFT, Scratch, WEIGHT_SHIFT,
+    attend_one, exponential, inverse_of, kv_scale, parts_of, quantize, quantize_query, scales_of, unit,
+    weigh, weight,
 };
+use crate::quant::round_to_i32;
 
 /// The level's steps of attention.
 pub(in crate::kernels) struct Dsp;
@@ -153,6 +155,40 @@ impl Products for Dsp {
             }
         }
     }
+}
+
+/// Puts one position's key of one head in its place and returns its scale.
+#[inline(never)]
+pub(in crate::kernels) fn store_key(key: &[f32], position: usize, keys: &mut [i8]) -> u8 {
+    store::<4>(key, position, keys)
+}
+
+/// Puts one position's value of one head in its place and returns its scale.
+#[inline(never)]
+pub(in crate::kernels) fn store_value(value: &[f32], position: usize, values: &mut [i8]) -> u8 {
+    store::<1>(value, position, values)
+}
+
+/// The same for both: four positions take turns of `UNIT` numbers. Only with the largest scale may a
+/// number be too large.
+#[inline(always)]
+fn store<const UNIT: usize>(head: &[f32], position: usize, places: &mut [i8]) -> u8 {
+    let scale = kv_scale(head);
+    let inverse = inverse_of(scale);
+    let mut at = position / QUAD * QUAD * head.len().next_multiple_of(UNIT) + position % QUAD * UNIT;
+    for numbers in head.chunks(UNIT) {
+        let Some(place) = places.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<UNIT>()) else { break };
+        *place = [0; UNIT];
+        for (quant, &x) in place.iter_mut().zip(numbers) {
+            *quant = match scale {
+                NO_NUMBER => 0,
+                LARGEST_SCALE => quantize(x, inverse),
+                _ => round_to_i32(x * inverse) as i8,
+            };
+        }
+        at += UNIT * QUAD;
+    }
+    scale
 }
 
 /// [`attend_one`], whose stack others need not have.

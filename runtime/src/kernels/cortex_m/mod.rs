@@ -21,7 +21,8 @@ pub(super) use attention::Dsp;
 
 /// What `for_every_level!` takes for this level: the definition where nothing here is faster.
 pub(super) mod for_cortex_m {
-    pub(in crate::kernels) use crate::kernels::attention::{attend_f32, store_key, store_value};
+    pub(in crate::kernels) use super::attention::{store_key, store_value};
+    pub(in crate::kernels) use crate::kernels::attention::attend_f32;
     pub(in crate::kernels) use crate::kernels::elementwise::{
         gelu_all, layer_norm, rms_norm_in_place, rotate,
     };
