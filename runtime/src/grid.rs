@@ -79,29 +79,36 @@ struct Steps {
     least: u32,
 }
 
-/// True only if the weights' common step is below `smallest`: seen at once where the odd parts of a few
-/// have none in common. Weights that were bf16 would otherwise take a hundred steps to show it.
+/// True only if no block's floats are these: where the odd parts of a few of a group's weights have none in
+/// common, its step is its lowest bit, and the largest weight is no more than `limit` of them. Weights that
+/// were bf16 would otherwise take a hundred steps to show that they are on no grid.
 #[inline(always)]
-fn surely_none(weights: &[f32], smallest: f32) -> bool {
-    let mut common = None::<Odd>;
-    for odd in weights.iter().take(8).filter_map(|weight| Odd::of(*weight)) {
-        common = Some(common.map_or(odd, |so_far| so_far.common(odd)));
-    }
-    if common.is_none_or(|common| common.odd != 1) {
-        return false;
-    }
-    // The exponents of the lowest bits that are set, by the float that such a bit is: this goes through
-    // vectors.
-    let mut least = i32::MAX;
-    for weight in weights {
-        let bits = weight.to_bits() & 0x7FFF_FFFF;
-        let significand = (bits & 0x007F_FFFF) | 0x0080_0000;
-        let lowest = (significand & significand.wrapping_neg()) as i32 as f32;
-        let exponent = (bits >> 23) as i32 + (lowest.to_bits() >> 23) as i32;
-        least = least.min(if bits == 0 { i32::MAX } else { exponent });
-    }
-    let exponent = least - 277;
-    exponent < -126 || exponent < 127 && power_of_two(exponent) < smallest
+fn surely_none(weights: &[f32], limit: f32) -> bool {
+    weights.chunks(GROUP).any(|weights| {
+        let mut common = None::<Odd>;
+        for odd in weights.iter().take(8).filter_map(|weight| Odd::of(*weight)) {
+            common = Some(common.map_or(odd, |so_far| so_far.common(odd)));
+            if common.is_some_and(|common| common.odd == 1) {
+                break;
+            }
+        }
+        if common.is_none_or(|common| common.odd != 1) {
+            return false;
+        }
+        // The exponent of the lowest bit that is set, by the float that such a bit is: this goes through
+        // vectors.
+        let (mut least, mut largest) = (i32::MAX, 0);
+        for weight in weights {
+            let bits = weight.to_bits() & 0x7FFF_FFFF;
+            let significand = (bits & 0x007F_FFFF) | 0x0080_0000;
+            let lowest = (significand & significand.wrapping_neg()) as i32 as f32;
+            let exponent = (bits >> 23) as i32 + (lowest.to_bits() >> 23) as i32;
+            least = least.min(if bits == 0 { i32::MAX } else { exponent });
+            largest = largest.max(bits);
+        }
+        let exponent = least - 277;
+        exponent < -126 || exponent < 120 && f32::from_bits(largest) > limit * power_of_two(exponent)
+    })
 }
 
 /// The block that these at most [`BLOCK`] finite weights, not all zero, are the floats of: quants
@@ -111,7 +118,7 @@ pub(crate) fn recognise(weights: &[f32], (least, most): (i32, i32), max: f32) ->
     // A scale is not below this, because 255 is the largest multiplier; so a common step below it
     // ends the search: mostly after two or three weights of which nobody made a grid.
     let smallest = max / (-least.min(-most) as f32 * 255.0 * 1.01);
-    if surely_none(weights, smallest) {
+    if surely_none(weights, most.max(-least) as f32) {
         return None;
     }
     let mut groups = [None::<Odd>; BLOCK / GROUP];
