@@ -13,9 +13,10 @@ const KEPT: usize = 16;
 /// Groups whose multipliers make one vector.
 const FOUR: usize = 4;
 /// How many bytes ahead of their use weights are asked for, past the second cache: each is read once a
-/// token. Measured on Zen 5 against no prefetch, into the first cache and into the second, 4 to 16 KB
-/// ahead: 1.1 to 1.6 times the rate from DRAM, and from the third cache 1.3 times that of asking into
-/// the second. One line at a time, where it is needed: a block's lines at once are a fifth slower.
+/// token. Measured on Zen 5 beside asking into the first and into the second cache, 4 to 16 KB ahead: the
+/// best of them from DRAM (4 bits 1.15 times the others, 8 bits 1.05) and, from the third cache, 1.2 times
+/// what asking into the second gives. One line at a time, where it is needed: asking for a block's lines at
+/// once costs a fifth of DRAM's rate.
 const AHEAD: usize = 8 << 10;
 
 /// Up to [`KEPT`] blocks of a vector in the order of the weights' lanes.
