@@ -35,12 +35,12 @@ def build_smidgen(cache):
     return built
 
 
-def environment(cache):
-    """The virtual environment's Python, made if it is not there."""
-    python = cache / "venv" / "bin" / "python"
+def environment(cache, name="venv", packages=TOOLS):
+    """The Python of a virtual environment with these packages, made if it is not there."""
+    python = cache / name / "bin" / "python"
     if not python.exists():
-        venv.create(cache / "venv", with_pip=True)
-        call([python, "-m", "pip", "install", "-q", "--only-binary", ":all:", *TOOLS])
+        venv.create(cache / name, with_pip=True)
+        call([python, "-m", "pip", "install", "-q", "--only-binary", ":all:", *packages])
     return python
 
 

@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import time
-import venv
 from pathlib import Path
 
 # No __pycache__ in the checkout.
@@ -63,15 +62,6 @@ def build_ours(cache):
                 built[message["target"]["name"]] = message["executable"]
     (cache / "tokenizers.json").write_text(json.dumps(built))
     return built
-
-
-def environment(cache):
-    """The Python that has the peers."""
-    python = cache / "venv-tokenizers" / "bin" / "python"
-    if not python.exists():
-        venv.create(cache / "venv-tokenizers", with_pip=True)
-        build.call([python, "-m", "pip", "install", "-q", "--only-binary", ":all:", *PEERS])
-    return python
 
 
 def lines_of(command):
@@ -175,7 +165,7 @@ def main():
     args.text = args.text or args.data / "text/prose_standard_ebooks.txt"
     args.cache.mkdir(parents=True, exist_ok=True)
     built = json.loads((args.cache / "tokenizers.json").read_text()) if args.no_build else build_ours(args.cache)
-    python = environment(args.cache)
+    python = build.environment(args.cache, "venv-tokenizers", PEERS)
     if args.build_only:
         corpus(args)
         return

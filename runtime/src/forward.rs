@@ -14,7 +14,7 @@ use crate::tensor::Matrix;
 use crate::workers::{Disjoint, Serial, Workers, share};
 
 use heads::{Cache, Heads};
-use part::{Part, Places, part, part_mut, reborrow, split_mut, tokens_of};
+use part::{Part, Places, part, part_mut, split_mut, tokens_of};
 
 /// Multiplications that are worth a job of their own.
 const LEAST_WORK: usize = 80_000;
@@ -79,7 +79,7 @@ impl Pass<'_> {
         }
         let (dim, head_dim) = (config.dim as usize, config.head_dim as usize);
         let block = self.layout.residual / dim.max(1);
-        let places = Places::new(reborrow!(all));
+        let places = Places::new(all);
         for layer in 0..=n_layers {
             self.workers.run(jobs, &|job| {
                 let tokens = tokens_of(self.position, self.n, job, jobs);

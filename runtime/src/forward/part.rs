@@ -21,25 +21,6 @@ pub(super) struct Part<'m> {
     pub(super) scores: &'m mut [f32],
 }
 
-/// The same, borrowed again.
-macro_rules! reborrow {
-    ($part:expr) => {
-        $crate::forward::part::Part {
-            tokens: $part.tokens,
-            residual: &mut *$part.residual,
-            normed: &mut *$part.normed,
-            hidden: &mut *$part.hidden,
-            quants: &mut *$part.quants,
-            scales: &mut *$part.scales,
-            sums: &mut *$part.sums,
-            rotary: &mut *$part.rotary,
-            query: &mut *$part.query,
-            scores: &mut *$part.scores,
-        }
-    };
-}
-pub(super) use reborrow;
-
 /// A block's places, from which each job takes those of its tokens.
 pub(super) struct Places<'m> {
     tokens: &'m [u32],
