@@ -7,6 +7,7 @@ use crate::error::LoadError;
 /// Small differences within a family (biases, q/k norms, a head of its own) are told by
 /// which tensors a model has, not by more variants here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 #[repr(u8)]
 pub enum Architecture {
@@ -37,6 +38,7 @@ impl Architecture {
 
 /// A model's dimensions. All are counts of f32 values or of things, never of bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Config {
     /// Which family.
     pub architecture: Architecture,

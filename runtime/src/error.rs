@@ -7,6 +7,7 @@ use crate::tokenizer::{EncodeError, TokenizerError};
 
 /// Why a byte slice is not a model that this version can run.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum LoadError {
     /// The slice ends before the structure it begins.
@@ -234,6 +235,7 @@ impl From<TokenizerError> for LoadError {
 
 /// Why a session can't begin in the memory given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum SessionError {
     /// More context was asked for than the model was made for, or none.
@@ -272,6 +274,7 @@ impl core::error::Error for SessionError {}
 
 /// Why a token could not be taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum StepError {
     /// The context is full.
@@ -320,6 +323,7 @@ impl From<EncodeError> for StepError {
 
 /// Why a sampler can't be made or can't choose.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum SampleError {
     /// A parameter is outside its range or not a number.

@@ -17,6 +17,8 @@ mod error;
 pub mod format;
 mod forward;
 mod grid;
+#[cfg(any(feature = "embedded-io", feature = "embedded-io-async"))]
+mod io;
 pub mod kernels;
 pub mod math;
 mod memory;

@@ -7,6 +7,7 @@ use crate::format::{ALIGNMENT, BLOCK, GROUP, KvType, Prefix, align_up};
 
 /// How much a session should be able to do; decides how much memory it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SessionOptions {
     /// The longest sequence, in tokens; at most the model's `context_len`.
     pub context: usize,
@@ -80,6 +81,7 @@ impl<const BYTES: usize> AsMut<[u8]> for Memory<BYTES> {
 /// The parts of a session's memory: how many elements of each. `docs/architecture.md` says what
 /// each is for. One function computes it, both to tell the size and to carve it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Layout {
     /// Positions that the cache can hold: the context rounded up to a multiple of four.

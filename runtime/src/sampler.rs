@@ -8,6 +8,7 @@ use crate::error::SampleError;
 
 /// How to choose among the next tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SamplerOptions {
     /// 0 to 2: below 1 sharpens, above 1 flattens, 0 always takes the most probable (the lowest
     /// id among equals).

@@ -284,6 +284,7 @@ impl<'m> Session<'m> {
 
 /// Why generation ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Finish {
     /// The model said that the text ends.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// How the rotary frequencies were stretched for a longer context. The file's frequencies
 /// already include it: this is for people and for export.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum RopeScaling {
     /// Not at all.

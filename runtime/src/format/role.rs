@@ -6,6 +6,7 @@ macro_rules! roles {
     ($($(#[$doc:meta])* $name:ident = $number:expr, $text:literal;)*) => {
         /// What a tensor is for.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         #[non_exhaustive]
         #[repr(u8)]
         pub enum Role { $($(#[$doc])* $name = $number,)* }

@@ -38,6 +38,13 @@ pub(super) enum Kind {
     CortexM,
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Level {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "{=str}", self.name());
+    }
+}
+
 /// Every level of this architecture, the definition first, the fastest last.
 const ALL: &[Level] = &[
     #[cfg(smidgen_scalar)]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// How text becomes tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum TokenizerKind {
     /// GPT-2's byte-level BPE: merges by rank inside pre-tokens; any byte string can be encoded.
@@ -108,6 +109,7 @@ impl Normalizer {
 
 /// A token's role, one byte a token in the file. The numbers are GGUF's and SentencePiece's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
 pub enum TokenType {
     /// An ordinary piece of text.

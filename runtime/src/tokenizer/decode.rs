@@ -258,6 +258,15 @@ impl Piece<'_> {
         self.head.times == 0 && self.body.is_empty()
     }
 
+    /// The text's parts in order, some of them empty.
+    #[cfg(feature = "embedded-io-async")]
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &str> {
+        let head = core::iter::repeat_n(self.head.as_str(), usize::from(self.head.times));
+        let body = self.body.utf8_chunks();
+        let replaced = |bytes: &[u8]| if bytes.is_empty() { "" } else { "\u{fffd}" };
+        head.chain(body.flat_map(move |chunk| [chunk.valid(), replaced(chunk.invalid())]))
+    }
+
     /// Calls `each` with the text's parts in order, U+FFFD for bytes that are no character.
     pub fn for_each_str(&self, mut each: impl FnMut(&str)) {
         // The closure cannot fail, so neither can this.

@@ -14,6 +14,7 @@ use super::view::Tokenizer;
 
 /// What a special token's text, such as `<|endoftext|>`, means where it stands in a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Special {
     /// Nothing special: it is encoded like any other text. For text that others wrote.
     /// (Tokens that a user added as words are matched all the same.)

@@ -4,6 +4,7 @@ use core::fmt;
 
 /// Why the tokenizer in a model file cannot be used. Names the table, the entry and the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum TokenizerError {
     /// The file asks for something that this version does not do.
@@ -145,6 +146,7 @@ impl core::error::Error for TokenizerError {}
 
 /// Why a text could not be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum EncodeError {
     /// The output holds fewer tokens than the text has; it is filled with the first of them.
