@@ -49,6 +49,13 @@ pub enum LoadError {
     UnknownArchitecture(u8),
     /// A key-value cache type that this runtime does not know.
     UnknownKvType(u8),
+    /// The file needs what was not compiled in.
+    MissingFeature {
+        /// What of the file.
+        what: &'static str,
+        /// The feature of `smidgen-runtime` that would compile it.
+        feature: &'static str,
+    },
     /// A tensor role that this runtime does not know.
     UnknownRoles {
         /// The mask of roles as the file has it.
@@ -173,6 +180,9 @@ impl fmt::Display for LoadError {
             ),
             Self::UnknownArchitecture(byte) => write!(f, "unknown architecture {byte}"),
             Self::UnknownKvType(byte) => write!(f, "unknown key-value cache type {byte}"),
+            Self::MissingFeature { what, feature } => {
+                write!(f, "this build lacks the feature `{feature}` of smidgen-runtime, which {what} needs")
+            }
             Self::UnknownRoles { mask } => write!(f, "unknown tensor roles in mask {mask:#x}"),
             Self::UnknownTensorType { index, found } => {
                 write!(f, "tensor {index} has unknown type {found}")
@@ -254,6 +264,11 @@ pub enum SessionError {
     },
     /// Block or worker counts of zero, or so large that sizes overflow.
     BadOptions,
+    /// A type of cache that was not compiled in.
+    MissingFeature {
+        /// The feature of `smidgen-runtime` that would compile it.
+        feature: &'static str,
+    },
 }
 
 impl fmt::Display for SessionError {
@@ -266,6 +281,12 @@ impl fmt::Display for SessionError {
                 write!(f, "the session needs {needed} bytes of memory, {given} were given")
             }
             Self::BadOptions => f.write_str("session options out of range"),
+            Self::MissingFeature { feature } => {
+                write!(
+                    f,
+                    "this build lacks the feature `{feature}` of smidgen-runtime, which the cache needs"
+                )
+            }
         }
     }
 }

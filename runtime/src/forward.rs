@@ -4,7 +4,7 @@ mod heads;
 mod part;
 
 use crate::config::Architecture;
-use crate::format::{BLOCK, GROUP, Role};
+use crate::format::{BLOCK, DType, GROUP, Role};
 use crate::kernels::attention::Scratch;
 use crate::kernels::{self, Activations, Level, matmul};
 use crate::memory::{Layout, State};
@@ -119,7 +119,7 @@ impl Pass<'_> {
         let logits = part_mut(logits, self.model.config().vocab_size as usize);
         let head = self.model.tensor(0, Role::Head).or(self.model.tensor(0, Role::Embedding));
         let Some(head) = head else { return };
-        let wanted = head.dtype().is_quantized();
+        let wanted = any_quantized(&[Some(head)]);
         let input = self.input(1, normed, dim, wanted, (quants, scales, sums), &|_, _| {});
         self.product([(Some(head), None, logits)], &input);
     }
@@ -128,7 +128,10 @@ impl Pass<'_> {
     fn embed(&self, own: &mut Part<'_>) {
         let dim = self.model.config().dim as usize;
         let embedding = self.model.tensor(0, Role::Embedding);
-        let positions = self.model.tensor(0, Role::PositionEmbedding);
+        let positions = match self.model.config().architecture.of_loaded() {
+            Architecture::Gpt2 => self.model.tensor(0, Role::PositionEmbedding),
+            Architecture::Llama => None,
+        };
         let rows = own.residual.chunks_exact_mut(dim.max(1)).zip(own.normed.chunks_exact_mut(dim.max(1)));
         for (i, ((x, scratch), &token)) in rows.zip(own.tokens).take(self.n).enumerate() {
             if let Some(embedding) = &embedding {
@@ -299,7 +302,7 @@ impl Pass<'_> {
         let down = self.model.tensor(layer, Role::Down);
         let bias = self.model.vector(layer, Role::DownBias);
         let wanted = any_quantized(&[down]);
-        let input = match config.architecture {
+        let input = match config.architecture.of_loaded() {
             Architecture::Gpt2 => {
                 self.product([(up_matrix, up_bias, &mut *up)], &input);
                 let gelu = |_: usize, row: &mut [f32]| kernels::gelu_all(self.level, row);
@@ -322,7 +325,7 @@ impl Pass<'_> {
     fn norm(&self, layer: usize, weight: Role, bias: Role, x: &[f32], out: &mut [f32]) {
         let config = self.model.config();
         let weight = self.model.vector(layer, weight).unwrap_or(&[]);
-        match config.architecture {
+        match config.architecture.of_loaded() {
             Architecture::Llama => kernels::rms_norm(self.level, x, weight, config.norm_eps, out),
             Architecture::Gpt2 => {
                 let bias = self.model.vector(layer, bias);
@@ -423,5 +426,5 @@ impl Pass<'_> {
 type Product<'a> = (Option<Matrix<'a>>, Option<&'a [f32]>, &'a mut [f32]);
 
 fn any_quantized(matrices: &[Option<Matrix<'_>>]) -> bool {
-    matrices.iter().flatten().any(|matrix| matrix.dtype().is_quantized())
+    DType::ANY_QUANTIZED && matrices.iter().flatten().any(|matrix| matrix.dtype().is_quantized())
 }

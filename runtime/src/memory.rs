@@ -2,7 +2,7 @@
 //! even when firmware is compiled.
 
 use crate::config::Config;
-use crate::error::SessionError;
+use crate::error::{LoadError, SessionError};
 use crate::format::{ALIGNMENT, BLOCK, GROUP, KvType, Prefix, align_up};
 
 /// How much a session should be able to do; decides how much memory it needs.
@@ -37,12 +37,13 @@ impl SessionOptions {
 /// ```
 ///
 /// # Panics
-/// If the file does not begin as a model file does, or the context is longer than the model's: in
-/// a constant, that is a compile error with the reason.
+/// If the file does not begin as a model file does, its architecture or cache is one that was not compiled
+/// in, or the context is longer than the model's: in a constant, that is a compile error with the reason.
 #[track_caller]
 pub const fn memory_needed(file: &[u8], options: SessionOptions) -> usize {
     let (config, kv_type) = match Prefix::read_config(file) {
         Ok(read) => read,
+        Err(LoadError::MissingFeature { feature, .. }) => panic!("{}", missing(feature)),
         Err(_) => panic!("not a model file that this version of smidgen reads"),
     };
     match Layout::new(&config, kv_type, options) {
@@ -50,7 +51,17 @@ pub const fn memory_needed(file: &[u8], options: SessionOptions) -> usize {
         Err(SessionError::BadContext { .. }) => {
             panic!("the context is zero or longer than the model allows")
         }
+        Err(SessionError::MissingFeature { feature }) => panic!("{}", missing(feature)),
         Err(_) => panic!("session options out of range"),
+    }
+}
+
+/// A panic in a constant can't put words together.
+const fn missing(feature: &str) -> &'static str {
+    match feature.as_bytes() {
+        b"gpt2" => "this build lacks the feature `gpt2` of smidgen-runtime, which the model needs",
+        b"llama" => "this build lacks the feature `llama` of smidgen-runtime, which the model needs",
+        _ => "this build lacks the feature `kv-f32` of smidgen-runtime, which the cache needs",
     }
 }
 
@@ -162,7 +173,10 @@ impl Layout {
         let padded_head = head_dim.next_multiple_of(4);
         let layers_positions = size!(config.n_layers as usize, positions);
         let heads = config.n_kv_heads as usize;
-        let quantized = matches!(kv_type, KvType::Q8);
+        if let Err(LoadError::MissingFeature { feature, .. }) = kv_type.built() {
+            return Err(SessionError::MissingFeature { feature });
+        }
+        let quantized = matches!(kv_type.of_session(), KvType::Q8);
         let of_q8 = if quantized { 1 } else { 0 };
         let of_f32 = 1 - of_q8;
 

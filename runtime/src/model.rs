@@ -113,7 +113,7 @@ impl<'a> Model<'a> {
         for role in (0..64).filter_map(Role::from_u8) {
             let mask = if role.is_per_layer() { self.layer_roles } else { self.global_roles };
             let present = mask & role.bit() != 0;
-            match role.need(self.config.architecture) {
+            match role.need(self.config.architecture.of_loaded()) {
                 Need::Must if !present => return Err(LoadError::MissingTensor(role)),
                 Need::MustNot if present => return Err(LoadError::UnexpectedTensor(role)),
                 _ => {}
@@ -148,7 +148,9 @@ impl<'a> Model<'a> {
                     expected: (rows as u32, cols as u32),
                 });
             }
-            if role.is_vector() && dtype != DType::F32 {
+            if !role.is_vector() {
+                dtype.built()?;
+            } else if dtype != DType::F32 {
                 return Err(LoadError::BadTensorType { role, found: dtype });
             }
             let size = TensorSize::new(dtype, rows, cols);
@@ -243,10 +245,14 @@ fn check_section(section: &'static str, at: u64, file: &[u8], part: &[u8]) -> Re
 fn values_are_sane(matrix: &Matrix<'_>) -> bool {
     match matrix.weights {
         Weights::F32(values) => values.iter().all(|value| value.is_finite()),
-        Weights::F16(values) => values.iter().all(|&bits| f16_to_f32(bits).is_finite()),
+        Weights::F16(values) if cfg!(feature = "f16") => {
+            values.iter().all(|&bits| f16_to_f32(bits).is_finite())
+        }
         Weights::Q8(planes) | Weights::Q4(planes) => planes.scales.iter().all(|&bits| {
             let scale = bf16_to_f32(bits);
             scale.is_finite() && scale.is_sign_positive()
         }),
+        // Refused above.
+        Weights::F16(_) => false,
     }
 }

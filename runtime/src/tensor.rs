@@ -95,21 +95,21 @@ impl<'a> Matrix<'a> {
         }
         let range = row * self.cols..(row + 1) * self.cols;
         match self.weights {
-            Weights::F32(all) => {
+            Weights::F32(all) if cfg!(feature = "f32") => {
                 if let Some(values) = all.get(range) {
                     for (out, value) in out.iter_mut().zip(values) {
                         *out = *value;
                     }
                 }
             }
-            Weights::F16(all) => {
+            Weights::F16(all) if cfg!(feature = "f16") => {
                 if let Some(values) = all.get(range) {
                     for (out, &bits) in out.iter_mut().zip(values) {
                         *out = f16_to_f32(bits);
                     }
                 }
             }
-            Weights::Q8(planes) => {
+            Weights::Q8(planes) if cfg!(feature = "q8") => {
                 for (group, out) in out.chunks_mut(GROUP).enumerate() {
                     let factor = planes.factor(row, group);
                     for (col, out) in out.iter_mut().enumerate() {
@@ -118,7 +118,7 @@ impl<'a> Matrix<'a> {
                     }
                 }
             }
-            Weights::Q4(planes) => {
+            Weights::Q4(planes) if cfg!(feature = "q4") => {
                 for (group, out) in out.chunks_mut(GROUP).enumerate() {
                     let factor = planes.factor(row, group);
                     for (col, out) in out.iter_mut().enumerate() {
@@ -128,6 +128,8 @@ impl<'a> Matrix<'a> {
                     }
                 }
             }
+            // Not compiled in: refused when the model was loaded.
+            _ => {}
         }
     }
 }

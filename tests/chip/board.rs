@@ -88,6 +88,12 @@ pub fn build_bare(board: Board, model: &Path, name: &str) -> Result<PathBuf, Str
     build_program(board, model, name, &[], &["--bin", "bare", "--features", "bare"])
 }
 
+/// The same with the runtime's features for a Llama with byte-level BPE and 8 bits, and no others.
+pub fn build_small(board: Board, model: &Path, name: &str) -> Result<PathBuf, String> {
+    let program = ["--bin", "bare", "--no-default-features", "--features", "bare,small"];
+    build_program(board, model, name, &[], &program)
+}
+
 /// Builds the program that compares kernels.
 pub fn build_levels(board: Board, model: &Path, name: &str) -> Result<PathBuf, String> {
     build_program(board, model, name, &[], &["--bin", "levels", "--features", "levels"])

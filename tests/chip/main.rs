@@ -240,19 +240,24 @@ fn a_trained_model_tells_the_same_story_on_the_workstation_and_on_the_chip() {
 /// nowhere, so that it links only if the compiler has proved that nothing calls the handler.
 #[test]
 fn nothing_can_panic_and_nothing_allocates() {
-    let kinds = [("q8", DType::Q8, KvType::Q8), ("f32", DType::F32, KvType::F32)];
+    type Build = fn(Board, &Path, &str) -> Result<PathBuf, String>;
+    let kinds: [(_, _, _, Build); 3] = [
+        ("q8", DType::Q8, KvType::Q8, board::build_bare),
+        ("f32", DType::F32, KvType::F32, board::build_bare),
+        ("small", DType::Q8, KvType::Q8, board::build_small),
+    ];
     for board in [M4F, M33, M3, M0] {
         if !board::available(board) {
             continue;
         }
-        for (kind, dtype, kv_type) in kinds {
+        for (kind, dtype, kv_type, build) in kinds {
             let model = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bare-{kind}.smidgen"));
             let file = models::file(models::LLAMA, dtype, kv_type);
             let name = format!("bare-{kind}-{}", board.target);
             let firmware = {
                 let _building = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 std::fs::write(&model, file).expect("the temporary directory can be written");
-                board::build_bare(board, &model, &name).unwrap_or_else(|errors| panic!("{name}:\n{errors}"))
+                build(board, &model, &name).unwrap_or_else(|errors| panic!("{name}:\n{errors}"))
             };
             let symbols = board::symbols(&firmware);
             assert!(symbols.iter().any(|name| name.contains("smidgen_runtime")), "{name}: stripped");
@@ -356,6 +361,13 @@ fn what_is_no_model_or_does_not_fit_the_chip_does_not_build() {
     let errors = board::build_with(M4F, &path, "refused", &[("SMIDGEN_CONTEXT", "4096")])
         .expect_err("it must not link");
     assert!(errors.contains("RAM"), "{errors}");
+
+    // This build of the runtime has no GPT-2.
+    let path = directory.join("gpt2.smidgen");
+    std::fs::write(&path, models::file(models::GPT2, DType::Q8, KvType::Q8))
+        .expect("the temporary directory can be written");
+    let errors = board::build_small(M4F, &path, "refused").expect_err("it must not build");
+    assert!(errors.contains("lacks the feature `gpt2`"), "{errors}");
 
     let errors = board::build(M4F, &directory.join("missing.smidgen"), "refused").expect_err("no such file");
     assert!(errors.contains("missing.smidgen"), "{errors}");

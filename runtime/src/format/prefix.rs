@@ -155,7 +155,13 @@ impl Prefix {
             context_len: u32_at(file, 56),
             norm_eps: f32::from_bits(u32_at(file, 60)),
         };
-        match config.validate() {
+        if let Err(error) = config.validate() {
+            return Err(error);
+        }
+        if let Err(error) = config.architecture.built() {
+            return Err(error);
+        }
+        match kv_type.built() {
             Ok(()) => Ok((config, kv_type)),
             Err(error) => Err(error),
         }

@@ -43,7 +43,7 @@ impl Heads<'_> {
         if let Some(weight) = norm {
             kernels::rms_norm_in_place(self.pass.level, head, weight, self.config.norm_eps);
         }
-        if self.config.architecture == Architecture::Llama {
+        if self.config.architecture.of_loaded() == Architecture::Llama {
             let row = part(self.rotary, token * head.len(), head.len());
             let (cos, sin) = row.split_at(row.len() / 2);
             kernels::rotate(self.pass.level, head, cos, sin);
@@ -51,7 +51,7 @@ impl Heads<'_> {
     }
 
     fn quantized(&self) -> bool {
-        self.pass.layout.kv_type == KvType::Q8
+        self.pass.layout.kv_type.of_session() == KvType::Q8
     }
 
     /// Where a key head's positions begin in the caches.

@@ -65,6 +65,7 @@ const ALL: &[Level] = &[
 
 /// The level that the program was compiled to take, whatever the CPU has: `--cfg smidgen_level="avx2"`
 /// and the like in RUSTFLAGS.
+#[cfg(smidgen_scalar)]
 const FORCED: Option<&str> = {
     if cfg!(smidgen_level = "scalar") {
         Some("scalar")

@@ -140,12 +140,12 @@ pub(crate) unsafe fn matmul(
         },
         #[cfg(smidgen_dsp)]
         // SAFETY: as above.
-        (Kind::CortexM, Weights::Q8(planes)) => unsafe {
+        (Kind::CortexM, Weights::Q8(planes)) if cfg!(feature = "q8") => unsafe {
             cortex_m::matmul_quantized::<8>(planes, input, rows, out, stride);
         },
         #[cfg(smidgen_dsp)]
         // SAFETY: as above.
-        (Kind::CortexM, Weights::Q4(planes)) => unsafe {
+        (Kind::CortexM, Weights::Q4(planes)) if cfg!(feature = "q4") => unsafe {
             cortex_m::matmul_quantized::<4>(planes, input, rows, out, stride);
         },
         #[cfg(feature = "wide")]
@@ -163,21 +163,24 @@ pub(crate) unsafe fn matmul(
                 // SAFETY: as above, and the slice is gone before the next one is made.
                 let out = unsafe { out.part(i * stride + rows.start..i * stride + rows.end) };
                 match &matrix.weights {
-                    Weights::F32(all) => matvec_f32(level, all, input.vector(i), rows.start, out),
-                    Weights::F16(all) => matvec_f16(level, all, input.vector(i), rows.start, out),
+                    Weights::F32(all) if cfg!(feature = "f32") => {
+                        matvec_f32(level, all, input.vector(i), rows.start, out);
+                    }
+                    Weights::F16(all) if cfg!(feature = "f16") => {
+                        matvec_f16(level, all, input.vector(i), rows.start, out);
+                    }
                     #[cfg(smidgen_scalar)]
-                    Weights::Q8(planes) => {
+                    Weights::Q8(planes) if cfg!(feature = "q8") => {
                         let x = input.quantized(i, planes.padded_cols);
                         scalar::matvec_q8(planes, &x, rows.start, out);
                     }
                     #[cfg(smidgen_scalar)]
-                    Weights::Q4(planes) => {
+                    Weights::Q4(planes) if cfg!(feature = "q4") => {
                         let x = input.quantized(i, planes.padded_cols);
                         scalar::matvec_q4(planes, &x, rows.start, out);
                     }
-                    // Those were the level's own, above.
-                    #[cfg(not(smidgen_scalar))]
-                    Weights::Q8(_) | Weights::Q4(_) => {}
+                    // The level's own, above, or not compiled in: refused when the model was loaded.
+                    _ => {}
                 }
             }
         }

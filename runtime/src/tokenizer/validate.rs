@@ -29,6 +29,12 @@ pub(super) fn supported(data: &TokenizerData<'_>) -> Result<(), TokenizerError> 
     use PreTokenizer as P;
     let unsupported = |what| Err(TokenizerError::Unsupported { what });
     match (data.kind, data.pre_tokenizer, data.normalizer) {
+        (TokenizerKind::ByteLevelBpe, ..) if !cfg!(feature = "bpe") => {
+            unsupported("byte-level BPE in a build without the feature `bpe`")
+        }
+        (TokenizerKind::SentencePieceBpe, ..) if !cfg!(feature = "sentencepiece") => {
+            unsupported("SentencePiece in a build without the feature `sentencepiece`")
+        }
         (TokenizerKind::WordPiece, ..) if !HAS_UNICODE => {
             unsupported("WordPiece in a build without the feature `unicode`")
         }
@@ -71,10 +77,10 @@ pub(super) fn shapes(data: &TokenizerData<'_>) -> Result<(), TokenizerError> {
     let n = data.n_tokens as usize;
     let ids = id_size(data.n_tokens);
     let by_score = !data.scores.is_empty();
-    let by_merges = !by_score && data.kind != TokenizerKind::WordPiece;
+    let by_merges = !by_score && data.kind.of_validated() != TokenizerKind::WordPiece;
     let merges_only = |wanted| if by_merges { wanted } else { 0 };
     let or_empty = |table: &[u8], wanted| if table.is_empty() { 0 } else { wanted };
-    let byte_level = data.kind == TokenizerKind::ByteLevelBpe;
+    let byte_level = data.kind.of_validated() == TokenizerKind::ByteLevelBpe;
     for (table, found, wanted) in [
         ("offsets", data.offsets.len(), n.saturating_add(1).saturating_mul(4)),
         ("types", data.types.len(), n),
@@ -88,7 +94,7 @@ pub(super) fn shapes(data: &TokenizerData<'_>) -> Result<(), TokenizerError> {
         (
             "scores",
             data.scores.len(),
-            if data.kind == TokenizerKind::SentencePieceBpe {
+            if data.kind.of_validated() == TokenizerKind::SentencePieceBpe {
                 or_empty(data.scores, n.saturating_mul(4))
             } else {
                 0
@@ -274,7 +280,7 @@ fn added(t: &Tokenizer<'_>) -> Result<(), TokenizerError> {
             let what = "an added token matched as a whole word in a build without the feature `unicode`";
             return Err(TokenizerError::Unsupported { what });
         }
-        if flags & NORMALIZED != 0 && t.data.kind == TokenizerKind::WordPiece {
+        if flags & NORMALIZED != 0 && t.data.kind.of_validated() == TokenizerKind::WordPiece {
             return Err(TokenizerError::Unsupported {
                 what: "an added token matched in BERT's normalized text",
             });

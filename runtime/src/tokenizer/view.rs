@@ -195,7 +195,7 @@ impl<'a> Tokenizer<'a> {
 
     /// The algorithm.
     pub fn kind(&self) -> TokenizerKind {
-        self.data.kind
+        self.data.kind.of_validated()
     }
 
     /// How text is cut first.
