@@ -5,12 +5,12 @@ use xxhash_rust::xxh32::xxh32;
 use crate::config::Config;
 use crate::error::LoadError;
 use crate::format::{
-    ALIGNMENT, DType, ENTRY_LEN, GLOBAL_ROLES, KvType, LAYER_ROLES, Meta, Need, Prefix, Role, TensorEntry,
-    TensorSize,
+    ALIGNMENT, DType, ENTRY_LEN, GLOBAL_ROLES, KvType, LAYER_ROLES, Meta, Need, Prefix, Reader, Role,
+    TensorEntry, TensorSize,
 };
 use crate::quant::{bf16_to_f32, f16_to_f32};
 use crate::tensor::{Matrix, Weights};
-use crate::tokenizer::{Tokenizer, TokenizerData};
+use crate::tokenizer::Tokenizer;
 
 /// A validated model, borrowed from its file's bytes. Copying it copies a few pointers.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +37,8 @@ impl<'a> Model<'a> {
     #[inline(never)]
     pub fn load(file: &'a [u8]) -> Result<Self, LoadError> {
         let (config, kv_type) = Prefix::read_config(file)?;
-        let (prefix, body): (Prefix, &[u8]) =
-            postcard::take_from_bytes(file).map_err(|_| LoadError::BadMetadata)?;
+        let (prefix, body) = file.split_first_chunk().ok_or(LoadError::BadMetadata)?;
+        let prefix = Prefix::from_bytes(prefix);
         let found = file.len() as u64;
         if found < prefix.file_len {
             return Err(LoadError::Truncated { needed: prefix.file_len, found });
@@ -55,18 +55,18 @@ impl<'a> Model<'a> {
             return Err(LoadError::ChecksumMismatch { expected: prefix.checksum, found: checksum });
         }
 
-        let bad = |_| LoadError::BadMetadata;
-        let (meta, rest): (Meta<'a>, _) = postcard::take_from_bytes(body).map_err(bad)?;
-        let (tokenizer, rest): (Option<TokenizerData<'a>>, _) =
-            postcard::take_from_bytes(rest).map_err(bad)?;
-        let (n_tensors, rest): (u32, &'a [u8]) = postcard::take_from_bytes(rest).map_err(bad)?;
+        let bad = LoadError::BadMetadata;
+        let mut reader = Reader { rest: body };
+        let meta = reader.meta().ok_or(bad)?;
+        let tokenizer = reader.tokenizer().ok_or(bad)?;
+        let n_tensors = reader.number().ok_or(bad)?;
 
-        check_section("tensor table", prefix.table_at, file, rest)?;
-        let table_len = (n_tensors as usize).checked_mul(ENTRY_LEN).ok_or(LoadError::BadMetadata)?;
-        let table = rest.get(..table_len).ok_or(LoadError::BadMetadata)?;
-        let rest = rest.get(table_len..).unwrap_or(&[]);
-        let (_padding, rest): (&[u8], _) = postcard::take_from_bytes(rest).map_err(bad)?;
-        let (data, rest): (&'a [u8], &[u8]) = postcard::take_from_bytes(rest).map_err(bad)?;
+        check_section("tensor table", prefix.table_at, file, reader.rest)?;
+        let table =
+            (n_tensors as usize).checked_mul(ENTRY_LEN).and_then(|len| reader.take(len)).ok_or(bad)?;
+        let _padding = reader.bytes().ok_or(bad)?;
+        let data = reader.bytes().ok_or(bad)?;
+        let rest = reader.rest;
         check_section("data", prefix.data_at, file, data)?;
         if data.len() as u64 != prefix.data_len || !rest.is_empty() {
             return Err(LoadError::BadSection {

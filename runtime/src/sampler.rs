@@ -130,12 +130,12 @@ impl Sampler {
     #[inline(never)]
     fn filter(&self, logits: &mut [f32], mut total: u64) -> u64 {
         if self.options.top_k > 0 && (self.options.top_k as usize) < logits.len() {
-            keep_most_probable(logits, |_| 1, u64::from(self.options.top_k));
+            keep_most_probable(logits, Amount::One, u64::from(self.options.top_k));
             total = sum(logits);
         }
         if self.options.top_p < 1.0 {
             let target = share_of(total, self.options.top_p).max(1);
-            total = keep_most_probable(logits, u64::from, target);
+            total = keep_most_probable(logits, Amount::Weight, target);
         }
         if self.options.min_p > 0.0 {
             let least = self.least();
@@ -335,12 +335,32 @@ fn sum(weights: &[f32]) -> u64 {
 /// So many weights are looked at one by one.
 const FEW: usize = 32;
 
+/// What a weight counts for.
+#[derive(Clone, Copy)]
+enum Amount {
+    /// One each: top-k.
+    One,
+    /// Itself: top-p.
+    Weight,
+}
+
+impl Amount {
+    fn of(self, weight: u32) -> u64 {
+        match self {
+            Self::One => 1,
+            Self::Weight => weight.into(),
+        }
+    }
+}
+
 /// Keeps the fewest largest weights whose `amount`s reach `target` (at least 1), the lowest ids among
 /// equals; the others become 0. Returns what the kept ones amount to.
 ///
 /// Adds up the amounts of weights between powers of two, finds between which two the target is
 /// reached, and cuts that interval in parts until few weights, or only equal ones, are left in it.
-fn keep_most_probable(weights: &mut [f32], amount: impl Fn(u32) -> u64, target: u64) -> u64 {
+#[inline(never)]
+fn keep_most_probable(weights: &mut [f32], amount: Amount, target: u64) -> u64 {
+    let amount = |weight| amount.of(weight);
     let mut buckets = [0_u64; 32];
     for weight in weights.iter().map(|weight| weight.to_bits()).filter(|&weight| weight > 0) {
         buckets[weight.ilog2() as usize % 32] += amount(weight);
@@ -682,12 +702,12 @@ mod tests {
                 kept
             };
             let mut got = as_floats();
-            keep_most_probable(&mut got, |_| 1, k);
+            keep_most_probable(&mut got, Amount::One, k);
             prop_assert_eq!(got.iter().map(|w| w.to_bits()).collect::<Vec<_>>(), by_sorting(&|_| 1, k));
             let total: u64 = weights.iter().map(|&w| u64::from(w)).sum();
             let target = ((total as f64 * share) as u64).max(1);
             let mut got = as_floats();
-            let kept = keep_most_probable(&mut got, u64::from, target);
+            let kept = keep_most_probable(&mut got, Amount::Weight, target);
             prop_assert_eq!(kept, sum(&got));
             prop_assert_eq!(got.iter().map(|w| w.to_bits()).collect::<Vec<_>>(), by_sorting(&u64::from, target));
         }

@@ -15,6 +15,7 @@ mod meta;
 #[cfg(feature = "std")]
 mod pack;
 mod prefix;
+mod reader;
 mod role;
 mod table;
 #[cfg(feature = "std")]
@@ -23,6 +24,7 @@ pub mod writer;
 pub use dtype::{BLOCK, DType, GROUP, QUAD, TensorSize};
 pub use meta::{Meta, RopeScaling};
 pub use prefix::{KvType, MAGIC, PREFIX_LEN, Prefix, VERSION};
+pub(crate) use reader::Reader;
 pub use role::{GLOBAL_ROLES, LAYER_ROLES, Need, Role};
 pub use table::{ENTRY_LEN, TensorEntry};
 

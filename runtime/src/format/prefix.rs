@@ -118,6 +118,40 @@ const fn u32_at(file: &[u8], at: usize) -> u32 {
 }
 
 impl Prefix {
+    /// Reads it from its bytes, as postcard would.
+    pub fn from_bytes(bytes: &[u8; PREFIX_LEN]) -> Self {
+        let u64_at = |at: usize| u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32;
+        let at = |at: usize| u32_at(bytes, at);
+        let mut this = Self {
+            magic: [0; 8],
+            version: at(8),
+            checksum: at(12),
+            file_len: u64_at(16),
+            architecture: bytes[24],
+            kv_type: bytes[25],
+            reserved_a: [bytes[26], bytes[27]],
+            n_layers: at(28),
+            dim: at(32),
+            n_heads: at(36),
+            n_kv_heads: at(40),
+            head_dim: at(44),
+            ffn_dim: at(48),
+            vocab_size: at(52),
+            context_len: at(56),
+            norm_eps: at(60).to_le_bytes(),
+            global_roles: at(64),
+            layer_roles: at(68),
+            table_at: u64_at(72),
+            data_at: u64_at(80),
+            data_len: u64_at(88),
+            max_token_bytes: at(96),
+            reserved_b: [0; 28],
+        };
+        this.magic.copy_from_slice(&bytes[..8]);
+        this.reserved_b.copy_from_slice(&bytes[100..]);
+        this
+    }
+
     /// The dimensions, read from a file's first bytes without postcard: this one is `const`.
     ///
     /// # Errors
@@ -164,6 +198,20 @@ impl Prefix {
         match kv_type.built() {
             Ok(()) => Ok((config, kv_type)),
             Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn it_is_what_postcard_says(bytes in prop::array::uniform32(any::<[u8; 4]>())) {
+            let bytes: [u8; PREFIX_LEN] = bytes.as_flattened().try_into().unwrap();
+            prop_assert_eq!(Prefix::from_bytes(&bytes), postcard::from_bytes(&bytes).unwrap());
         }
     }
 }
