@@ -66,7 +66,7 @@ impl Pass<'_> {
             scores: state.logits,
         };
         let jobs = self.workers.count().min(self.n / LEAST_TOKENS).min(self.scratches());
-        if jobs <= 1 {
+        if jobs <= 1 || !cfg!(feature = "workers") {
             self.embed(&mut all);
             self.rotary(&mut all);
             for layer in 0..n_layers {
@@ -81,7 +81,7 @@ impl Pass<'_> {
         let block = self.layout.residual / dim.max(1);
         let places = Places::new(all);
         for layer in 0..=n_layers {
-            self.workers.run(jobs, &|job| {
+            self.run(jobs, |job| {
                 let tokens = tokens_of(self.position, self.n, job, jobs);
                 let pass = Pass {
                     workers: &Serial,
@@ -245,7 +245,7 @@ impl Pass<'_> {
         // Both products of every query with every position.
         let work = 2 * self.n * (self.position + self.n) * config.q_dim();
         let jobs = self.jobs(work).min(n_kv_heads).min(self.scratches()).max(1);
-        self.workers.run(jobs, &|job| {
+        self.run(jobs, |job| {
             // SAFETY: each job takes its own places of the scratch.
             let mut scratch = unsafe {
                 Scratch {
@@ -340,7 +340,7 @@ impl Pass<'_> {
         let Some(residual) = residual.get_mut(..len) else { return };
         let jobs = self.jobs(4 * len);
         let residual = Disjoint::new(residual);
-        self.workers.run(jobs, &|job| {
+        self.run(jobs, |job| {
             let mine = share(len, BLOCK, job, jobs);
             // SAFETY: jobs have different shares, and nothing else touches them before `run` returns.
             let residual = unsafe { residual.part(mine.clone()) };
@@ -354,7 +354,7 @@ impl Pass<'_> {
         let products = products.map(|(matrix, bias, out)| (matrix, bias, Disjoint::new(out)));
         let weights = products.iter().flat_map(|(matrix, ..)| matrix).map(|matrix| matrix.rows * matrix.cols);
         let jobs = self.jobs(weights.sum::<usize>().saturating_mul(input.n));
-        self.workers.run(jobs, &|job| {
+        self.run(jobs, |job| {
             for (matrix, bias, out) in &products {
                 let Some(matrix) = matrix else { continue };
                 let rows = share(matrix.rows, 4, job, jobs);
@@ -374,7 +374,16 @@ impl Pass<'_> {
     /// Over how many jobs to spread so many multiplications: handing work to another core takes as
     /// long as some ten thousands of them, so a small product stays where it is.
     fn jobs(&self, multiplications: usize) -> usize {
+        if !cfg!(feature = "workers") {
+            return 1;
+        }
         (multiplications / LEAST_WORK).clamp(1, self.workers.count().max(1))
+    }
+
+    /// Jobs side by side; in a build without other cores there is but one.
+    #[inline(always)]
+    fn run(&self, jobs: usize, job: impl Fn(usize) + Sync) {
+        if cfg!(feature = "workers") { self.workers.run(jobs, &job) } else { job(0) }
     }
 
     /// `n` vectors of `cols` floats as the right-hand side of a product: `prepare` completes row `i`
@@ -398,7 +407,7 @@ impl Pass<'_> {
             let values = Disjoint::new(&mut *values);
             let (quants, scales, sums) =
                 (Disjoint::new(&mut *quants), Disjoint::new(&mut *scales), Disjoint::new(&mut *sums));
-            self.workers.run(jobs, &|job| {
+            self.run(jobs, |job| {
                 for i in share(n, 1, job, jobs) {
                     // SAFETY: jobs have different rows, and nothing else touches these before `run`
                     // returns.

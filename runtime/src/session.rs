@@ -48,7 +48,7 @@ impl<'m> Session<'m> {
         memory: &'m mut (impl AsMut<[u8]> + ?Sized),
         options: SessionOptions,
     ) -> Result<Self, SessionError> {
-        Self::with_workers(model, memory, options, Level::detect(), &Serial)
+        Self::begin(model, memory.as_mut(), options, Level::detect(), &Serial)
     }
 
     /// The same with kernels of the caller's choice and with other cores. At most
@@ -56,7 +56,7 @@ impl<'m> Session<'m> {
     ///
     /// # Errors
     /// As for [`Session::new`].
-    #[inline(never)]
+    #[cfg(feature = "workers")]
     pub fn with_workers(
         model: &'m Model<'m>,
         memory: &'m mut (impl AsMut<[u8]> + ?Sized),
@@ -64,8 +64,19 @@ impl<'m> Session<'m> {
         level: Level,
         workers: &'m dyn Workers,
     ) -> Result<Self, SessionError> {
+        Self::begin(model, memory.as_mut(), options, level, workers)
+    }
+
+    #[inline(never)]
+    fn begin(
+        model: &'m Model<'m>,
+        memory: &'m mut [u8],
+        options: SessionOptions,
+        level: Level,
+        workers: &'m dyn Workers,
+    ) -> Result<Self, SessionError> {
         let layout = Layout::new(model.config(), model.kv_type(), options)?;
-        let state = State::carve(memory.as_mut(), &layout)?;
+        let state = State::carve(memory, &layout)?;
         Ok(Self { model, layout, options, state, workers, level, position: 0, last_block: (0, 0) })
     }
 

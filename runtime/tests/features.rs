@@ -11,8 +11,8 @@ use smidgen_runtime::config::Config;
 use smidgen_runtime::format::writer::{ModelPlan, TensorPlan, WriteError, pack_matrix, write_model};
 use smidgen_runtime::format::{DType, KvType, Meta, Need, Role, RopeScaling};
 use smidgen_runtime::tokenizer::{
-    BuildError, Normalizer, OwnedTokenizer, PreTokenizer, TokenSpec, TokenType, TokenizerError,
-    TokenizerKind, TokenizerSpec,
+    Added, BuildError, Normalizer, OwnedTokenizer, PreTokenizer, Special, TokenSpec, TokenType,
+    TokenizerError, TokenizerKind, TokenizerSpec,
 };
 use smidgen_runtime::{Architecture, LoadError, Model, Session, SessionError, SessionOptions};
 
@@ -51,6 +51,10 @@ fn file(config: Config, dtype: DType, kv_type: KvType, tokenizer: Option<&OwnedT
 }
 
 fn tokenizer(kind: TokenizerKind) -> Result<OwnedTokenizer, BuildError> {
+    OwnedTokenizer::build(&spec(kind))
+}
+
+fn spec(kind: TokenizerKind) -> TokenizerSpec {
     let token = |text: &str, score| TokenSpec { bytes: text.into(), token_type: TokenType::Normal, score };
     let by_merges = kind == TokenizerKind::ByteLevelBpe;
     let bytes = (0..=u8::MAX).map(|byte| TokenSpec {
@@ -63,7 +67,7 @@ fn tokenizer(kind: TokenizerKind) -> Result<OwnedTokenizer, BuildError> {
         tokens.extend([token(" ", -1.0), token("a", -2.0), token("b", -3.0)]);
     }
     tokens.push(token("ab", 0.0));
-    OwnedTokenizer::build(&TokenizerSpec {
+    TokenizerSpec {
         kind,
         pre_tokenizer: if by_merges { PreTokenizer::Gpt2 } else { PreTokenizer::None },
         normalizer: Normalizer::None,
@@ -76,7 +80,7 @@ fn tokenizer(kind: TokenizerKind) -> Result<OwnedTokenizer, BuildError> {
         unknown: None,
         end_tokens: vec![],
         added: vec![],
-    })
+    }
 }
 
 /// Loads, and takes a step, or is refused for the first feature of these that the build lacks.
@@ -154,6 +158,38 @@ fn a_tokenizer_loads_exactly_if_its_feature_is_there() {
                 assert!(error.to_string().contains(&format!("`{}`", feature.1)), "{error}");
             }
             Err(error) => panic!("{}: {error}", feature.1),
+        }
+    }
+}
+
+#[test]
+fn a_word_that_a_user_added_needs_its_feature_and_a_control_token_does_not() {
+    let kind = match (cfg!(feature = "bpe"), cfg!(feature = "sentencepiece")) {
+        (true, _) => TokenizerKind::ByteLevelBpe,
+        (false, true) => TokenizerKind::SentencePieceBpe,
+        (false, false) => return,
+    };
+    for token_type in [TokenType::Control, TokenType::UserDefined] {
+        let mut spec = spec(kind);
+        let id = spec.tokens.len() as u32;
+        spec.tokens.push(TokenSpec { bytes: b"<x>".to_vec(), token_type, score: 0.0 });
+        spec.added.push(Added::new(id));
+        let tokenizer = match OwnedTokenizer::build(&spec) {
+            Err(BuildError::Tables(error)) => {
+                let has_it = cfg!(feature = "special-tokens");
+                assert!(token_type == TokenType::UserDefined && !has_it, "{error}");
+                assert!(error.to_string().contains("`special-tokens`"), "{error}");
+                continue;
+            }
+            other => other.expect("the tables fit together"),
+        };
+        let (mut out, mut scratch) = ([0; 16], [0; 64]);
+        let n = tokenizer.tokenizer().encode("ab<x>ab", Special::Plain, false, &mut out, &mut scratch);
+        let ids = &out[..n.expect("there is room")];
+        match token_type {
+            TokenType::UserDefined => assert_eq!(ids, [id - 1, id, id - 1]),
+            // In plain text it is text.
+            _ => assert_eq!(ids, [id - 1, 60, 120, 62, id - 1]),
         }
     }
 }

@@ -21,6 +21,7 @@ pub enum Special {
     #[default]
     Plain,
     /// The special token. For prompts and chat templates.
+    #[cfg(feature = "special-tokens")]
     Parsed,
 }
 
@@ -92,6 +93,11 @@ impl<'a> Tokenizer<'a> {
         scratch: &mut [u32],
         mut each: impl FnMut(Stretch<'_>, &mut [u32]) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
+        if !cfg!(feature = "special-tokens") {
+            // Nothing is looked for: tokens that would be matched in any text were refused at load.
+            let at = Place { first: true, begins: true };
+            return if text.is_empty() { Ok(()) } else { self.plain_stretches(text, at, scratch, &mut each) };
+        }
         let spaced = self.data.add_space_prefix
             && self.kind() == TokenizerKind::SentencePieceBpe
             && self.pre_tokenizer() == PreTokenizer::None;

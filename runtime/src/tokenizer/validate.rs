@@ -276,6 +276,11 @@ fn added(t: &Tokenizer<'_>) -> Result<(), TokenizerError> {
         if length == 0 || length > shortest || flags & !KNOWN_FLAGS != 0 {
             return Err(TokenizerError::Added { index, id, flags });
         }
+        if !cfg!(feature = "special-tokens") && t.token_type(id) == TokenType::UserDefined {
+            return Err(TokenizerError::Unsupported {
+                what: "a word that a user added in a build without the feature `special-tokens`",
+            });
+        }
         if flags & SINGLE_WORD != 0 && !HAS_UNICODE {
             let what = "an added token matched as a whole word in a build without the feature `unicode`";
             return Err(TokenizerError::Unsupported { what });

@@ -92,6 +92,9 @@ impl<'a> Tokenizer<'a> {
             added_second: ByteSet::default(),
         };
         this.cut_at_spaces = this.spaces_begin_tokens();
+        if !cfg!(feature = "special-tokens") {
+            return this;
+        }
         for (id, _) in this.added() {
             let bytes = this.bytes(id);
             bytes.first().into_iter().for_each(|&byte| this.added_first.insert(byte));
