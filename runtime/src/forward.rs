@@ -90,7 +90,7 @@ impl Pass<'_> {
                     ..*self
                 };
                 // SAFETY: jobs have different tokens, and each its own scratch.
-                let mut own = unsafe { places.part(tokens, block, self.layout, head_dim, job) };
+                let mut own = unsafe { places.part(tokens, block, self.layout, head_dim, (job, jobs)) };
                 if let Some(before) = layer.checked_sub(1) {
                     // SAFETY: the run before this one has stored all tokens' keys and values.
                     unsafe { pass.attend(before, &mut own, &cache) };
@@ -239,7 +239,7 @@ impl Pass<'_> {
     fn heads(&self, layer: usize, own: &mut Part<'_>, cache: &Cache<'_>) {
         let config = self.model.config();
         let n_kv_heads = config.n_kv_heads as usize;
-        let (positions, padded) = (self.layout.positions, (config.head_dim as usize).next_multiple_of(4));
+        let padded = (config.head_dim as usize).next_multiple_of(4);
         let scratch = (Disjoint::new(&mut *own.scores), Disjoint::new(&mut *own.query));
         let heads = self.by_head(layer, own.hidden, own.rotary, cache);
         // Both products of every query with every position.
@@ -249,7 +249,7 @@ impl Pass<'_> {
             // SAFETY: each job takes its own places of the scratch.
             let mut scratch = unsafe {
                 Scratch {
-                    scores: scratch.0.part(job * positions..(job + 1) * positions),
+                    scores: scratch.0.part(share(self.layout.logits, 1, job, jobs)),
                     query: scratch.1.part(job * padded..(job + 1) * padded),
                 }
             };

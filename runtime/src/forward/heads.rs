@@ -1,11 +1,11 @@
 //! Attention of some tokens: their keys and values go into the cache, then their queries attend.
 
 use super::Pass;
-use super::part::{part, part_mut};
+use super::part::part;
 use crate::config::{Architecture, Config};
 use crate::format::{KvType, QUAD};
 use crate::kernels;
-use crate::kernels::attention::{HeadCacheQ8, Scratch};
+use crate::kernels::attention::{HeadCacheQ8, Queries, Scratch};
 use crate::workers::Disjoint;
 
 /// The cache of all layers, written by several jobs at places of their own.
@@ -67,18 +67,30 @@ impl Heads<'_> {
     pub(super) unsafe fn store(&self, kv_head: usize) {
         let head_dim = self.config.head_dim as usize;
         let padded = head_dim.next_multiple_of(4);
-        let begin = self.pass.position;
-        let quads = begin / QUAD * QUAD..(begin + self.pass.n).next_multiple_of(QUAD);
+        let (begin, n) = (self.pass.position, self.pass.n);
+        let quads = begin / QUAD * QUAD..(begin + n).next_multiple_of(QUAD);
         let first = self.first(kv_head);
         let of_quads = |width: usize| (first + quads.start) * width..(first + quads.end) * width;
-        for token in 0..self.pass.n {
+        // SAFETY: as promised.
+        let key = |token: usize| unsafe { self.k.part(self.kv_part(token, kv_head)) };
+        let value = |token: usize| part(self.v, self.kv_part(token, kv_head).start, head_dim);
+        for token in 0..n {
+            self.prepare(key(token), self.norms[1], token);
+        }
+        let mut token = 0;
+        while token < n {
+            #[cfg(target_arch = "x86_64")]
+            if self.quantized() && (begin + token).is_multiple_of(QUAD) && token + QUAD <= n {
+                // SAFETY: as promised.
+                if unsafe { self.store_quad(token, kv_head) } {
+                    token += QUAD;
+                    continue;
+                }
+            }
+            let (k, v) = (key(token), value(token));
             let (position, place) = (begin + token, begin + token - quads.start);
-            let at = token * self.config.kv_dim() + kv_head * head_dim;
-            // SAFETY: as promised.
-            let k = unsafe { self.k.part(at..at + head_dim) };
-            let v = part(self.v, at, head_dim);
-            self.prepare(k, self.norms[1], token);
             let one = first + position..first + position + 1;
+            token += 1;
             if self.quantized() {
                 // SAFETY: as promised, and each part is gone before the next one is made.
                 unsafe {
@@ -103,6 +115,39 @@ impl Heads<'_> {
         }
     }
 
+    /// Where a token's key (and value) of one head is among the block's.
+    fn kv_part(&self, token: usize, kv_head: usize) -> core::ops::Range<usize> {
+        let head_dim = self.config.head_dim as usize;
+        let begin = token * self.config.kv_dim() + kv_head * head_dim;
+        begin..begin + head_dim
+    }
+
+    /// Four tokens at once, from one at a multiple of four on. `false` if the level cannot.
+    ///
+    /// # Safety
+    /// As for [`Heads::store`].
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn store_quad(&self, token: usize, kv_head: usize) -> bool {
+        let head_dim = self.config.head_dim as usize;
+        let at = self.first(kv_head) + self.pass.position + token;
+        let four = |width: usize| at * width..(at + QUAD) * width;
+        let parts: [_; QUAD] = core::array::from_fn(|i| self.kv_part(token + i, kv_head));
+        // SAFETY: as promised, and each part is gone before the next one is made.
+        unsafe {
+            let keys = parts.clone().map(|part| self.k.shared(part));
+            let values = parts.map(|at| part(self.v, at.start, head_dim));
+            let places = self.cache.keys_q8.part(four(head_dim.next_multiple_of(4)));
+            let Some(scales) = kernels::store_quad::<true>(self.pass.level, keys, places) else { return false };
+            fill(self.cache.key_scales.part(four(1)), scales);
+            let places = self.cache.values_q8.part(four(head_dim));
+            let Some(scales) = kernels::store_quad::<false>(self.pass.level, values, places) else {
+                return false;
+            };
+            fill(self.cache.value_scales.part(four(1)), scales);
+        }
+        true
+    }
+
     /// The tokens' queries of one key head attend to everything up to themselves.
     ///
     /// # Safety
@@ -125,25 +170,44 @@ impl Heads<'_> {
             let of_f32 = of_cache(head_dim);
             (cache, self.cache.keys_f32.shared(of_f32.clone()), self.cache.values_f32.shared(of_f32))
         };
-        let group = config.heads_per_kv() * head_dim;
-        for token in 0..self.pass.n {
-            let len = self.pass.position + token + 1;
-            let at = token * config.q_dim() + kv_head * group;
-            // SAFETY: as promised.
-            let (queries, out) = unsafe { (self.q.part(at..at + group), self.attended.part(at..at + group)) };
-            for at in (0..group).step_by(head_dim.max(1)) {
-                let query = part_mut(queries.get_mut(at..).unwrap_or(&mut []), head_dim);
+        let all = Queries {
+            queries: &self.q,
+            out: &self.attended,
+            begin: kv_head * config.heads_per_kv() * head_dim,
+            stride: config.q_dim(),
+            n: self.pass.n,
+            heads: config.heads_per_kv(),
+            head_dim,
+            len: self.pass.position + 1,
+        };
+        for token in 0..all.n {
+            for head in 0..all.heads {
+                let at = all.place(token, head);
+                // SAFETY: as promised, and nobody else has it.
+                let query = unsafe { self.q.part(at..at + head_dim) };
                 self.prepare(query, self.norms[0], token);
             }
-            if self.quantized() {
-                kernels::attend_q8(self.pass.level, queries, head_dim, &cache, len, scratch, out);
-                continue;
-            }
-            for at in (0..group).step_by(head_dim.max(1)) {
-                let out = part_mut(out.get_mut(at..).unwrap_or(&mut []), head_dim);
-                let (query, scores) = (part(queries, at, head_dim), &mut *scratch.scores);
+        }
+        if self.quantized() {
+            // SAFETY: as promised.
+            return unsafe { kernels::attend_tokens_q8(self.pass.level, &all, &cache, scratch) };
+        }
+        for token in 0..all.n {
+            for head in 0..all.heads {
+                let at = all.place(token, head)..all.place(token, head + 1);
+                // SAFETY: as promised.
+                let (query, out) = unsafe { (self.q.shared(at.clone()), self.attended.part(at)) };
+                let (len, scores) = (all.len + token, &mut *scratch.scores);
                 kernels::attend_f32(self.pass.level, query, keys_f32, values_f32, len, scores, out);
             }
         }
+    }
+}
+
+/// Four tokens' scales into their places.
+#[cfg(target_arch = "x86_64")]
+fn fill(places: &mut [u8], scales: [u8; QUAD]) {
+    for (place, scale) in places.iter_mut().zip(scales) {
+        *place = scale;
     }
 }

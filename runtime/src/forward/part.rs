@@ -51,7 +51,8 @@ impl<'m> Places<'m> {
         }
     }
 
-    /// The places of some tokens, of a block that has room for `block`, and scratch number `job`.
+    /// The places of some tokens, of a block that has room for `block`, and scratch number `job` of
+    /// `jobs`.
     ///
     /// # Safety
     /// While the part lives, nobody else has one of any of these tokens, or this scratch.
@@ -61,13 +62,13 @@ impl<'m> Places<'m> {
         block: usize,
         layout: &Layout,
         head_dim: usize,
-        job: usize,
+        (job, jobs): (usize, usize),
     ) -> Part<'m> {
         let of = |all: usize| {
             let each = all / block.max(1);
             tokens.start * each..tokens.end * each
         };
-        let (positions, padded) = (layout.positions, head_dim.next_multiple_of(4));
+        let padded = head_dim.next_multiple_of(4);
         // SAFETY: as promised: different tokens, different places.
         unsafe {
             Part {
@@ -80,7 +81,7 @@ impl<'m> Places<'m> {
                 sums: self.sums.part(of(layout.sums)),
                 rotary: self.rotary.part(of(layout.rotary)),
                 query: self.query.part(job * padded..(job + 1) * padded),
-                scores: self.scores.part(job * positions..(job + 1) * positions),
+                scores: self.scores.part(share(layout.logits, 1, job, jobs)),
             }
         }
     }

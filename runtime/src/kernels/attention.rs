@@ -4,6 +4,7 @@
 use crate::format::QUAD;
 use crate::math::{dot, exp, sum_of};
 use crate::quant::{TINY, max_magnitude_bits, round_to_i32};
+use crate::workers::Disjoint;
 
 /// The 8-bit keys and values of one head in one layer.
 #[derive(Clone, Copy, Debug)]
@@ -93,10 +94,40 @@ fn store<const UNIT: usize>(head: &[f32], position: usize, places: &mut [i8]) ->
     scale
 }
 
+/// The queries of some tokens, of the heads that share one key head, and where what they attend to goes.
+///
+/// Of each token nobody writes to these queries, or touches their places in `out`, while they attend.
+pub struct Queries<'a> {
+    /// Floats, after norm and rotation.
+    pub(crate) queries: &'a Disjoint<'a, f32>,
+    /// Laid out as `queries` is.
+    pub(crate) out: &'a Disjoint<'a, f32>,
+    /// Where the first token's first head begins in both.
+    pub(crate) begin: usize,
+    /// From a token to the next one.
+    pub(crate) stride: usize,
+    /// Tokens.
+    pub(crate) n: usize,
+    /// Heads of each, one after the other.
+    pub(crate) heads: usize,
+    /// Numbers of a head.
+    pub(crate) head_dim: usize,
+    /// Positions that the first token looks at; every next one looks at one more.
+    pub(crate) len: usize,
+}
+
+impl Queries<'_> {
+    /// Where a token's head begins.
+    #[inline(always)]
+    pub(crate) fn place(&self, token: usize, head: usize) -> usize {
+        self.begin + token * self.stride + head * self.head_dim
+    }
+}
+
 /// Scratch for one key head's attention.
 #[derive(Debug)]
 pub struct Scratch<'a> {
-    /// As many places as positions. With an 8-bit cache they hold twice as many integers of 16 bits:
+    /// At least as many places as positions; more let some levels take several tokens at once. With an 8-bit cache they hold twice as many integers of 16 bits:
     /// scores, then weights, of two queries.
     pub scores: &'a mut [f32],
     /// A query as integers, head_dim padded to 4.
@@ -295,7 +326,7 @@ pub(super) fn weigh(scores: &mut [i16], max: i16, coarse: u32, value_scales: &[u
 
 /// By how many bits weights must be smaller so that their sum stays in bounds.
 #[inline(always)]
-fn smaller_by(sum: u64) -> u32 {
+pub(super) fn smaller_by(sum: u64) -> u32 {
     (64 - sum.saturating_sub(1).leading_zeros()).saturating_sub(MOST_SUM)
 }
 

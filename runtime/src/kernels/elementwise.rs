@@ -17,7 +17,16 @@ pub(crate) fn sqrt(x: f32) -> f32 {
         }
         f32::from_bits(bits)
     }
-    #[cfg(not(all(target_arch = "arm", target_abi = "eabihf", target_os = "none")))]
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse"))]
+    {
+        use core::arch::x86_64::{_mm_cvtss_f32, _mm_set_ss, _mm_sqrt_ss};
+        // SAFETY: such a target has the instructions.
+        unsafe { _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))) }
+    }
+    #[cfg(not(any(
+        all(target_arch = "arm", target_abi = "eabihf", target_os = "none"),
+        all(target_arch = "x86_64", target_feature = "sse"),
+    )))]
     libm::sqrtf(x)
 }
 

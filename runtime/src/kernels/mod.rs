@@ -25,10 +25,12 @@ mod wide;
 
 use core::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use crate::format::QUAD;
 use crate::tensor::{Matrix, Weights};
 use crate::workers::Disjoint;
 
-use attention::{HeadCacheQ8, Products, Scratch};
+use attention::{HeadCacheQ8, Products, Queries, Scratch};
 use level::Kind;
 pub use level::Level;
 
@@ -294,4 +296,42 @@ pub(crate) fn attend_q8(
         #[cfg(smidgen_scalar)]
         Kind::Scalar => scalar::Scalar::attend(queries, head_dim, cache, len, scratch, out),
     }
+}
+
+/// Attention of some tokens' queries, as [`attend_q8`] of each.
+///
+/// # Safety
+/// Of each token, nobody writes to these queries or touches their places in `out` meanwhile.
+pub(crate) unsafe fn attend_tokens_q8(
+    level: Level,
+    all: &Queries<'_>,
+    cache: &HeadCacheQ8<'_>,
+    scratch: &mut Scratch<'_>,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if level.kind() == Kind::Avx512 {
+        // SAFETY: the level's existence proves that the CPU has its instructions; the rest as promised.
+        return unsafe { avx512::attend_tokens_q8(all, cache, scratch) };
+    }
+    for token in 0..all.n {
+        let at = all.place(token, 0)..all.place(token, all.heads);
+        // SAFETY: as promised.
+        let (queries, out) = unsafe { (all.queries.shared(at.clone()), all.out.part(at)) };
+        attend_q8(level, queries, all.head_dim, cache, all.len + token, scratch, out);
+    }
+}
+
+/// [`attention::store_key`] of four tokens' heads that have the places `quad` for themselves, and their
+/// scales; `KEYS` false: values. `None` if the level has no code of its own for that.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn store_quad<const KEYS: bool>(
+    level: Level,
+    heads: [&[f32]; QUAD],
+    quad: &mut [i8],
+) -> Option<[u8; QUAD]> {
+    if level.kind() != Kind::Avx512 {
+        return None;
+    }
+    // SAFETY: the level's existence proves that the CPU has its instructions.
+    unsafe { avx512::store_quad::<KEYS>(heads, quad) }
 }

@@ -2,9 +2,9 @@
 
 use core::arch::x86_64::*;
 
-use super::sum_chunks;
+use super::{prompt, sum_chunks};
 use crate::format::QUAD;
-use crate::kernels::attention::{HeadCacheQ8, Products, Scratch};
+use crate::kernels::attention::{HeadCacheQ8, Products, Queries, Scratch};
 
 /// [`Products::attend`] compiled for these instructions.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
@@ -19,7 +19,35 @@ pub(crate) fn attend_q8(
     Vnni::attend(queries, head_dim, cache, len, scratch, out);
 }
 
-struct Vnni;
+/// Some tokens' queries, sixteen at once where there are enough; see [`crate::kernels::attend_tokens_q8`].
+///
+/// # Safety
+/// [`Queries`]' contract, and the CPU has the features.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(crate) unsafe fn attend_tokens_q8(
+    all: &Queries<'_>,
+    cache: &HeadCacheQ8<'_>,
+    scratch: &mut Scratch<'_>,
+) {
+    for first in (0..all.n).step_by(16) {
+        let n = (all.n - first).min(16);
+        for head in 0..all.heads {
+            // SAFETY: as promised.
+            if n >= prompt::LEAST && unsafe { prompt::attend(all, first, n, head, cache, scratch) } {
+                continue;
+            }
+            for token in first..first + n {
+                let at = all.place(token, head);
+                let at = at..at + all.head_dim;
+                // SAFETY: as promised.
+                let (query, out) = unsafe { (all.queries.shared(at.clone()), all.out.part(at)) };
+                Vnni::attend(query, all.head_dim, cache, all.len + token, scratch, out);
+            }
+        }
+    }
+}
+
+pub(super) struct Vnni;
 
 impl Products for Vnni {
     #[inline(always)]

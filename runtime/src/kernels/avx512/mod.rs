@@ -5,6 +5,8 @@
 mod attention;
 mod decode;
 mod prefill;
+mod prompt;
+mod store;
 
 use core::arch::x86_64::*;
 use core::ops::Range;
@@ -14,7 +16,8 @@ use crate::format::{BLOCK, GROUP, QUAD};
 use crate::tensor::Planes;
 use crate::workers::Disjoint;
 
-pub(super) use attention::attend_q8;
+pub(super) use attention::{attend_q8, attend_tokens_q8};
+pub(super) use store::store_quad;
 
 /// Groups in a block.
 const GROUPS: usize = BLOCK / GROUP;

@@ -161,22 +161,32 @@ impl<const BITS: usize> Weights<'_, BITS> {
             )
         };
         // What the weights' shift adds to each product, taken off before.
-        let mut shifts = [[0; TILE_GROUPS]; T];
+        let mut shifts = [[0_i32; TILE_GROUPS]; T];
+        let all = ((1_u32 << tile.groups) - 1) as u16;
         for (t, shifts) in shifts.iter_mut().enumerate() {
-            for (g, shift) in shifts.iter_mut().enumerate().take(tile.groups) {
-                // SAFETY: as above: this vector's sum of this group.
-                *shift = unsafe { *sums.add(t * self.groups + g) } * -(1 << (BITS - 1));
+            // SAFETY: as above: this vector's sums of these groups, and a place for each.
+            unsafe {
+                let sums = _mm512_maskz_loadu_epi32(all, sums.add(t * self.groups));
+                let shift = _mm512_mullo_epi32(sums, _mm512_set1_epi32(-(1 << (BITS - 1))));
+                _mm512_storeu_si512(shifts.as_mut_ptr().cast(), shift);
             }
+        }
+        let mut places = [core::ptr::null_mut::<f32>(); T];
+        for (t, place) in places.iter_mut().enumerate() {
+            let at = (first_vector + t) * stride + tile.first;
+            // SAFETY: the caller's own places.
+            let out = unsafe { out.part(at..at + SLAB * S) };
+            if out.len() < SLAB * S {
+                return;
+            }
+            *place = out.as_mut_ptr();
         }
         let mut totals = [[_mm512_setzero_ps(); S]; T];
         if tile.begin > 0 {
-            for (t, totals) in totals.iter_mut().enumerate() {
-                let at = (first_vector + t) * stride + tile.first;
-                // SAFETY: the caller's own places.
-                let out = unsafe { out.part(at..at + SLAB * S) };
-                for (total, out) in totals.iter_mut().zip(out.chunks_exact(SLAB)) {
-                    // SAFETY: sixteen floats.
-                    *total = unsafe { _mm512_loadu_ps(out.as_ptr()) };
+            for (totals, place) in totals.iter_mut().zip(places) {
+                for (s, total) in totals.iter_mut().enumerate() {
+                    // SAFETY: S times sixteen floats.
+                    *total = unsafe { _mm512_loadu_ps(place.add(s * SLAB)) };
                 }
             }
         }
@@ -228,13 +238,10 @@ impl<const BITS: usize> Weights<'_, BITS> {
                 }
             }
         }
-        for (t, totals) in totals.iter().enumerate() {
-            let at = (first_vector + t) * stride + tile.first;
-            // SAFETY: the caller's own places.
-            let out = unsafe { out.part(at..at + SLAB * S) };
-            for (total, out) in totals.iter().zip(out.chunks_exact_mut(SLAB)) {
-                // SAFETY: sixteen floats.
-                unsafe { _mm512_storeu_ps(out.as_mut_ptr(), *total) };
+        for (totals, place) in totals.iter().zip(places) {
+            for (s, total) in totals.iter().enumerate() {
+                // SAFETY: as above.
+                unsafe { _mm512_storeu_ps(place.add(s * SLAB), *total) };
             }
         }
     }
