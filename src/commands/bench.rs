@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use smidgen_runtime::{Layout, Level, Model, Pool, SessionOptions};
 
-use super::open::{self, Kv, PROMPT_BLOCK, SessionMemory, show_bytes};
+use super::open::{self, Kv, SessionMemory, show_bytes};
 
 /// Measure tokens a second.
 ///
@@ -104,7 +104,7 @@ pub fn run(args: Args) -> Result<()> {
     for threads in threads {
         // Threads of an earlier number are gone: they would spin beside these.
         let pool = Pool::new(threads);
-        for (test, n, block) in [("prompt", prompt, PROMPT_BLOCK), ("tokens", tokens, 1)] {
+        for (test, n, block) in [("prompt", prompt, open::prompt_block(&model)), ("tokens", tokens, 1)] {
             if n > 0 {
                 let options = SessionOptions {
                     kv_type: args.kv.map(Into::into),

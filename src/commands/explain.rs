@@ -13,7 +13,7 @@ use smidgen_runtime::tokenizer::{CachedEncoder, Special, TokenType, Tokenizer};
 use smidgen_runtime::{Layout, Level, Sampler, SamplerOptions, Serial, SessionOptions};
 
 use super::generate::name_flag;
-use super::open::{self, PROMPT_BLOCK, SessionMemory};
+use super::open::{self, SessionMemory};
 
 /// Show how a language model sees a text, learns from it and goes on from it.
 ///
@@ -183,17 +183,18 @@ fn of_model(args: &Args, path: &Path, text: &str) -> Result<Explanation> {
     if ids.len() > most {
         bail!("the text has {} tokens, and {shown} allows 1 to {most}", ids.len());
     }
-    let options = SessionOptions { prompt_block: PROMPT_BLOCK, ..SessionOptions::new(ids.len()) };
+    let prompt_block = open::prompt_block(&model);
+    let options = SessionOptions { prompt_block, ..SessionOptions::new(ids.len()) };
     let layout = Layout::new(model.config(), model.kv_type(), options)?;
     let mut memory = SessionMemory::new(&layout)?;
     let mut session = memory.session(&model, options, Level::detect(), &Serial)?;
 
     let mut pairs = Vec::new();
     let mut last = Vec::new();
-    for (block, part) in ids.chunks(PROMPT_BLOCK).enumerate() {
+    for (block, part) in ids.chunks(prompt_block).enumerate() {
         session.feed_with_logits(part, |index, logits| {
             let logits: Vec<f64> = logits.iter().copied().map(f64::from).collect();
-            let place = block * PROMPT_BLOCK + index;
+            let place = block * prompt_block + index;
             match ids.get(place + 1) {
                 Some(&target) => pairs.push(Pair {
                     input: read_so_far(&tokenizer, &ids[..=place]),

@@ -12,7 +12,7 @@ use serde_json::json;
 use smidgen_runtime::tokenizer::{CachedEncoder, Special, Tokenizer};
 use smidgen_runtime::{Finish, Layout, Pool, SampleError, Sampler, SamplerOptions, Session, SessionOptions};
 
-use super::open::{self, Kv, PROMPT_BLOCK, SessionMemory, show_bytes};
+use super::open::{self, Kv, SessionMemory, show_bytes};
 
 /// Continue a text.
 ///
@@ -123,7 +123,7 @@ pub fn run(args: Args) -> Result<()> {
     let pool = Pool::new(open::threads(args.threads, &file));
     let options = SessionOptions {
         kv_type: args.kv.map(Into::into),
-        prompt_block: prompt.len().min(PROMPT_BLOCK),
+        prompt_block: prompt.len().min(open::prompt_block(&model)),
         workers: pool.threads(),
         ..SessionOptions::new(context)
     };
@@ -329,6 +329,9 @@ impl Stop {
     }
 }
 
+/// Tokens of a prompt between two looks whether to stop: some whole blocks, whatever their size.
+const PROMPT_PART: usize = 1536;
+
 /// Takes the prompt in and generates, printing pieces as they come.
 fn tell(
     args: &Args,
@@ -347,7 +350,7 @@ fn tell(
     };
     let begin = Instant::now();
     // In parts, so that Ctrl-C need not wait for all of a long prompt.
-    for part in prompt.chunks(8 * PROMPT_BLOCK) {
+    for part in prompt.chunks(PROMPT_PART) {
         session.feed(part)?;
         if INTERRUPTED.load(Ordering::Relaxed) {
             story.end = Stop::Interrupted;

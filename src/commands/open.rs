@@ -9,9 +9,11 @@ use smidgen_converter::{Error, ModelFile};
 use smidgen_runtime::tokenizer::Tokenizer;
 use smidgen_runtime::{KvType, Layout, Level, LoadError, Model, Session, SessionOptions, Workers};
 
-/// Tokens of a prompt that go through the model side by side: enough that weights are read
-/// rarely, few enough that activations stay in the cache.
-pub const PROMPT_BLOCK: usize = 192;
+/// Tokens of a prompt that go through the model side by side: enough that weights are read rarely, few
+/// enough that activations stay in the cache, and take little memory beside a small model's file.
+pub fn prompt_block(model: &Model<'_>) -> usize {
+    if model.config().dim < 512 { 192 } else { 256 }
+}
 
 /// The model file of this name, in memory that is fast to read.
 ///
