@@ -197,6 +197,62 @@ fn attention_over_extreme_caches() {
 }
 
 #[test]
+fn attention_of_several_tokens_at_once() {
+    let mut random = Random(13);
+    for case in 0..400 {
+        let head_dim = 1 + random.below(if case % 9 == 8 { 300 } else { 100 }) as usize;
+        let padded = head_dim.next_multiple_of(4);
+        let len = 1 + random.below(if case % 10 == 9 { 1300 } else { 60 }) as usize;
+        let n = 1 + random.below(40) as usize;
+        let positions = (len + n - 1).next_multiple_of(QUAD);
+        let kind = KINDS[case % 5];
+        let shift = random.below(64) as usize;
+        let keys = Shifted::new(positions * padded, shift, |i| integer(kind, i, &mut random, -127));
+        let values = Shifted::new(positions * head_dim, shift / 3, |i| integer(kind, i, &mut random, -127));
+        // 255 stands for what is no number: perhaps only late ones have it, at which few tokens look.
+        let codes = [200, 255, 200][case % 3];
+        let mut codes = |i: usize| match (case % 3, i >= len && random.below(9) == 0) {
+            (2, true) => 255,
+            _ => random.below(codes) as u8,
+        };
+        let key_scales = Shifted::new(positions, shift, &mut codes);
+        let value_scales = Shifted::new(positions, shift / 2, &mut codes);
+        let size = [0.01, 1.0, 40.0, 1e30][case % 4];
+        let heads = 1 + case % 3;
+        let queries: Vec<f32> = (0..n * heads * head_dim)
+            .map(|_| match random.below(if case % 7 == 0 { 900 } else { 1 << 40 }) {
+                0 => EXTREMES[random.below(12) as usize],
+                _ => random.signed() * size,
+            })
+            .collect();
+        let cache = HeadCacheQ8 {
+            keys: &keys,
+            key_scales: &key_scales,
+            values: &values,
+            value_scales: &value_scales,
+        };
+        // With little scratch levels cannot take several at once.
+        let run = |level, scores: usize| {
+            let (mut scores, mut integers) = (vec![0.0; scores], vec![0; padded]);
+            let mut scratch = Scratch { scores: &mut scores, query: &mut integers };
+            let (mut queries, mut out) = (queries.clone(), vec![0.0; queries.len()]);
+            bench::attend_tokens_q8(level, &mut queries, n, head_dim, &cache, len, &mut scratch, &mut out);
+            out
+        };
+        let want = run(Level::SCALAR, positions);
+        for level in others() {
+            for scores in [positions, 8 * positions, 32 * positions] {
+                let what = format!(
+                    "{} case {case}: {n} tokens from {len} on, of {head_dim} ({kind}), scratch {scores}",
+                    level.name()
+                );
+                same(&want, &run(level, scores), &what);
+            }
+        }
+    }
+}
+
+#[test]
 fn elementwise_steps_on_extreme_values() {
     let mut random = Random(4);
     for case in 0..600 {

@@ -137,7 +137,9 @@ impl Heads<'_> {
             let keys = parts.clone().map(|part| self.k.shared(part));
             let values = parts.map(|at| part(self.v, at.start, head_dim));
             let places = self.cache.keys_q8.part(four(head_dim.next_multiple_of(4)));
-            let Some(scales) = kernels::store_quad::<true>(self.pass.level, keys, places) else { return false };
+            let Some(scales) = kernels::store_quad::<true>(self.pass.level, keys, places) else {
+                return false;
+            };
             fill(self.cache.key_scales.part(four(1)), scales);
             let places = self.cache.values_q8.part(four(head_dim));
             let Some(scales) = kernels::store_quad::<false>(self.pass.level, values, places) else {

@@ -1,6 +1,6 @@
 //! Kernels one by one, for `benches/kernels.rs`: not part of what the crate promises.
 
-use super::attention::{HeadCacheQ8, Scratch};
+use super::attention::{HeadCacheQ8, Queries, Scratch};
 use super::{Activations, Level};
 use crate::tensor::Matrix;
 use crate::workers::Disjoint;
@@ -24,6 +24,28 @@ pub fn attend_q8(
     out: &mut [f32],
 ) {
     super::attend_q8(level, queries, head_dim, cache, len, scratch, out);
+}
+
+/// The same of `n` neighbouring tokens, the first of which looks at `len` positions: `queries` and `out`
+/// are `[n, heads · head_dim]`.
+#[allow(clippy::too_many_arguments)]
+pub fn attend_tokens_q8(
+    level: Level,
+    queries: &mut [f32],
+    n: usize,
+    head_dim: usize,
+    cache: &HeadCacheQ8<'_>,
+    len: usize,
+    scratch: &mut Scratch<'_>,
+    out: &mut [f32],
+) {
+    let stride = queries.len() / n.max(1);
+    assert!(out.len() == queries.len(), "no room for what they attend to");
+    let (queries, out) = (Disjoint::new(queries), Disjoint::new(out));
+    let heads = stride / head_dim.max(1);
+    let all = Queries { queries: &queries, out: &out, begin: 0, stride, n, heads, head_dim, len };
+    // SAFETY: both are borrowed here alone.
+    unsafe { super::attend_tokens_q8(level, &all, cache, scratch) };
 }
 
 /// [`super::elementwise::quantize`].

@@ -24,11 +24,7 @@ pub(crate) fn attend_q8(
 /// # Safety
 /// [`Queries`]' contract, and the CPU has the features.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(crate) unsafe fn attend_tokens_q8(
-    all: &Queries<'_>,
-    cache: &HeadCacheQ8<'_>,
-    scratch: &mut Scratch<'_>,
-) {
+pub(crate) unsafe fn attend_tokens_q8(all: &Queries<'_>, cache: &HeadCacheQ8<'_>, scratch: &mut Scratch<'_>) {
     for first in (0..all.n).step_by(16) {
         let n = (all.n - first).min(16);
         for head in 0..all.heads {

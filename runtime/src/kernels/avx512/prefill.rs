@@ -11,7 +11,7 @@ use crate::kernels::Activations;
 use crate::workers::Disjoint;
 
 /// Blocks that a tile takes at once: what it needs of the weights is 16 KB then, half of the first cache.
-const TILE_BLOCKS: usize = 2;
+const TILE_BLOCKS: usize = 3;
 const TILE_GROUPS: usize = TILE_BLOCKS * GROUPS;
 
 impl<const BITS: usize> Weights<'_, BITS> {
@@ -36,6 +36,10 @@ impl<const BITS: usize> Weights<'_, BITS> {
             return;
         }
         let quad = first / QUAD;
+        // While these rows are multiplied the next ones come nearer.
+        let next = quad + S * (SLAB / QUAD);
+        prefetch(self.planes.multipliers, next * self.groups * QUAD, S * SLAB * self.groups);
+        prefetch(self.planes.scales, next * self.blocks * QUAD, S * SLAB * self.blocks);
         let mut tile = Tile {
             columns: [[MaybeUninit::uninit(); S]; TILE_GROUPS * 8],
             multipliers: [[MaybeUninit::uninit(); S]; TILE_GROUPS],
@@ -119,7 +123,7 @@ impl<const BITS: usize> Weights<'_, BITS> {
             // SAFETY: as promised; the prefetch, of the next slab's, reads nothing.
             let w = |q: usize| unsafe {
                 let w = self.planes.quants.as_ptr().add(at(q) + half * 64);
-                _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(4 * bytes).cast());
+                _mm_prefetch::<_MM_HINT_T1>(w.wrapping_add(S * (SLAB / QUAD) * bytes).cast());
                 _mm512_loadu_si512(w.cast())
             };
             let chunks = transpose_lanes(w(0), w(1), w(2), w(3));
@@ -162,13 +166,17 @@ impl<const BITS: usize> Weights<'_, BITS> {
         };
         // What the weights' shift adds to each product, taken off before.
         let mut shifts = [[0_i32; TILE_GROUPS]; T];
-        let all = ((1_u32 << tile.groups) - 1) as u16;
+        let all = (1_u64 << tile.groups) - 1;
         for (t, shifts) in shifts.iter_mut().enumerate() {
-            // SAFETY: as above: this vector's sums of these groups, and a place for each.
-            unsafe {
-                let sums = _mm512_maskz_loadu_epi32(all, sums.add(t * self.groups));
-                let shift = _mm512_mullo_epi32(sums, _mm512_set1_epi32(-(1 << (BITS - 1))));
-                _mm512_storeu_si512(shifts.as_mut_ptr().cast(), shift);
+            for (i, shifts) in shifts.chunks_exact_mut(GROUPS).enumerate() {
+                // SAFETY: as above: this vector's sums of this block's groups, and a place for each.
+                unsafe {
+                    let some = (all >> (i * GROUPS)) as u8;
+                    let sums =
+                        _mm256_maskz_loadu_epi32(some, sums.wrapping_add(t * self.groups + i * GROUPS));
+                    let shift = _mm256_mullo_epi32(sums, _mm256_set1_epi32(-(1 << (BITS - 1))));
+                    _mm256_storeu_si256(shifts.as_mut_ptr().cast(), shift);
+                }
             }
         }
         let mut places = [core::ptr::null_mut::<f32>(); T];
@@ -244,6 +252,16 @@ impl<const BITS: usize> Weights<'_, BITS> {
                 unsafe { _mm512_storeu_ps(place.add(s * SLAB), *total) };
             }
         }
+    }
+}
+
+/// Asks for `plane[begin..begin + len]`, as far as it is there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn prefetch<T>(plane: &[T], begin: usize, len: usize) {
+    let part = plane.get(begin..).unwrap_or(&[]);
+    for line in part.get(..len).unwrap_or(part).chunks(64 / size_of::<T>()) {
+        _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast());
     }
 }
 

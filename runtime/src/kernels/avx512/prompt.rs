@@ -298,13 +298,16 @@ fn parts_of_four(scales: [u8; QUAD]) -> ([i32; QUAD], [i32; QUAD]) {
 unsafe fn quad_sums(keys: *const i8, bytes: usize) -> [i32; QUAD] {
     let ones = _mm512_set1_epi8(1);
     let mut sums = _mm512_setzero_si512();
-    let mut at = 0;
-    while at < bytes {
-        let mask = if bytes - at < 64 { u16::MAX >> (LANES - (bytes - at) / 4) } else { u16::MAX };
+    let whole = bytes / 64 * 64;
+    for at in (0..whole).step_by(64) {
+        // SAFETY: sixty-four bytes.
+        sums = _mm512_dpbusd_epi32(sums, ones, unsafe { _mm512_loadu_si512(keys.add(at).cast()) });
+    }
+    if whole < bytes {
+        let mask = u16::MAX >> (LANES - (bytes - whole) / 4);
         // SAFETY: the mask covers only what there is.
-        let keys = unsafe { _mm512_maskz_loadu_epi32(mask, keys.add(at).cast()) };
-        sums = _mm512_dpbusd_epi32(sums, ones, keys);
-        at += 64;
+        let rest = unsafe { _mm512_maskz_loadu_epi32(mask, keys.add(whole).cast()) };
+        sums = _mm512_dpbusd_epi32(sums, ones, rest);
     }
     let half = _mm256_add_epi32(_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64::<1>(sums));
     let quarter = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
@@ -360,8 +363,7 @@ impl Exponent {
         let below = _mm512_mulhi_epu16(f, _mm512_sub_epi16(_mm512_set1_epi16(45_327_u16 as i16), square));
         let places = _mm512_srli_epi16::<8>(distance);
         let half = |below: __m256i, places: __m256i| {
-            let power =
-                _mm512_sub_epi32(_mm512_set1_epi32(1 << 16), _mm512_cvtepu16_epi32(below));
+            let power = _mm512_sub_epi32(_mm512_set1_epi32(1 << 16), _mm512_cvtepu16_epi32(below));
             _mm512_srlv_epi32(_mm512_slli_epi32::<10>(power), _mm512_cvtepu16_epi32(places))
         };
         [
@@ -558,7 +560,8 @@ unsafe fn mix<const D: usize>(
                 _mm512_extractf32x4_ps::<2>(lanes),
                 _mm512_extractf32x4_ps::<3>(lanes),
             ];
-            for (numbers, &place) in of_queries.into_iter().zip(places.get(j..).unwrap_or(&[]).iter().step_by(4))
+            for (numbers, &place) in
+                of_queries.into_iter().zip(places.get(j..).unwrap_or(&[]).iter().step_by(4))
             {
                 // SAFETY: as promised.
                 unsafe { _mm_storeu_ps(place.add(first + 4 * i), numbers) };

@@ -21,8 +21,11 @@ pub(in crate::kernels) fn store_quad<const KEYS: bool>(
     if !fits || heads.iter().any(|head| head.len() != head_dim) {
         return None;
     }
-    let scales = heads.map(kv_scale);
-    let inverses = scales.map(inverse_of);
+    let (mut scales, mut inverses) = ([0; QUAD], [0.0; QUAD]);
+    for ((scale, inverse), head) in scales.iter_mut().zip(&mut inverses).zip(heads) {
+        *scale = kv_scale(head);
+        *inverse = inverse_of(*scale);
+    }
     // Four columns of four tokens side by side: dword t · 4 + c goes to c · 4 + t.
     let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     // The same once more with bytes.
