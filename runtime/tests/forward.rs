@@ -226,6 +226,30 @@ fn every_cut_level_and_thread_count_gives_the_same_bits() {
     }
 }
 
+/// Heads of 16 and 32, which levels may store four tokens at a time, and a vocabulary that leaves scratch
+/// for sixteen tokens' attention at once.
+#[test]
+fn tokens_side_by_side_give_the_same_bits() {
+    let pool = Pool::new(2);
+    for config in [llama(64, 2, (4, 2, 16), 96, 900), gpt2(96, 1, 3, 900)] {
+        let config = Config { context_len: 75, ..config };
+        let test = model(config, DType::Q8, true, 6);
+        let tokens = tokens(&config, 75);
+        let want = serial(&test, &tokens, KvType::Q8);
+        for level in Level::available() {
+            for (prompt_block, workers) in [(75, &Serial as &dyn Workers), (18, &Serial), (64, &pool)] {
+                let options = SessionOptions {
+                    prompt_block,
+                    workers: workers.count(),
+                    ..SessionOptions::new(tokens.len())
+                };
+                let got = run(&test, &tokens, options, level, workers);
+                assert!(got == want, "{level:?} block {prompt_block} {config:?}");
+            }
+        }
+    }
+}
+
 /// Blocks so large that they are cut by tokens, from a position that is no multiple of four.
 #[test]
 fn a_block_cut_by_tokens_gives_the_same_bits() {

@@ -232,12 +232,12 @@ impl Keys<'_> {
         for (c, query) in lanes.queries.iter().enumerate().take(self.fours) {
             // SAFETY: sixteen numbers.
             let query = unsafe { _mm512_loadu_si512(query.as_ptr().cast()) };
-            for q in 0..Q {
-                for p in 0..QUAD {
+            for (q, dots) in dots.iter_mut().enumerate() {
+                for (p, dots) in dots.iter_mut().enumerate() {
                     let at = q * quad_bytes + (c * QUAD + p) * 4;
                     // SAFETY: four bytes of this quad's keys.
                     let four = unsafe { keys.add(at).cast::<i32>().read_unaligned() };
-                    dots[q][p] = _mm512_dpbusd_epi32(dots[q][p], query, _mm512_set1_epi32(four));
+                    *dots = _mm512_dpbusd_epi32(*dots, query, _mm512_set1_epi32(four));
                 }
             }
         }
@@ -249,12 +249,12 @@ impl Keys<'_> {
             )
         };
         let narrow = _mm_cvtsi32_si128(lanes.narrow as i32);
-        for q in 0..Q {
+        for (q, dots) in dots.iter().enumerate() {
             let Some(scales) = self.scales.get(quad + q) else { return };
             let (fractions, exponents) = parts_of_four(*scales);
-            for p in 0..QUAD {
+            for (p, &dots) in dots.iter().enumerate() {
                 let fraction = _mm512_mullo_epi32(fraction, _mm512_set1_epi32(fractions[p]));
-                let product = _mm512_mullo_epi32(_mm512_sra_epi32(dots[q][p], narrow), fraction);
+                let product = _mm512_mullo_epi32(_mm512_sra_epi32(dots, narrow), fraction);
                 let shift = _mm512_sub_epi32(shift, _mm512_set1_epi32(exponents[p]));
                 let score = _mm512_srav_epi32(product, shift);
                 let position = (quad + q) * QUAD + p;
