@@ -1,6 +1,6 @@
 //! Firmware built from `examples/cortex-m` and run in QEMU.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
@@ -99,6 +99,11 @@ pub fn build_levels(board: Board, model: &Path, name: &str) -> Result<PathBuf, S
     build_program(board, model, name, &[], &["--bin", "levels", "--features", "levels"])
 }
 
+/// Builds the console.
+pub fn build_console(board: Board, model: &Path, name: &str) -> Result<PathBuf, String> {
+    build_program(board, model, name, &[], &["--bin", "console"])
+}
+
 fn build_program(
     board: Board,
     model: &Path,
@@ -142,18 +147,31 @@ pub fn symbols(firmware: &Path) -> Vec<String> {
 
 /// Runs firmware with a semihosting command line.
 pub fn run(board: Board, firmware: &Path, arguments: &str) -> Outcome {
-    let mut qemu = Command::new("qemu-system-arm");
-    qemu.args(["-machine", board.machine, "-display", "none", "-serial", "none", "-monitor", "none"]);
-    qemu.args(["-icount", "shift=0", "-semihosting-config"]);
     let arguments = arguments.replace(',', ",,"); // QEMU's way to write a comma
-    qemu.arg(format!("enable=on,target=native,arg=smidgen,arg={arguments}"));
-    qemu.arg("-kernel").arg(firmware);
+    let host = format!("enable=on,target=native,arg=smidgen,arg={arguments}");
+    emulate(board, firmware, &["-serial", "none", "-semihosting-config", &host], &[])
+}
+
+/// Runs firmware while somebody types at its serial port; what it sends there is the outcome's `stdout`.
+pub fn talk(board: Board, firmware: &Path, typed: &[u8]) -> Outcome {
+    let host = "enable=on,target=native";
+    emulate(board, firmware, &["-serial", "stdio", "-semihosting-config", host], typed)
+}
+
+fn emulate(board: Board, firmware: &Path, more: &[&str], typed: &[u8]) -> Outcome {
+    let mut qemu = Command::new("qemu-system-arm");
+    qemu.args(["-machine", board.machine, "-display", "none", "-monitor", "none", "-icount", "shift=0"]);
     let mut child = qemu
-        .stdin(Stdio::null())
+        .args(more)
+        .arg("-kernel")
+        .arg(firmware)
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("qemu-system-arm starts");
+    // It may have ended without reading all: what it says then is the point.
+    let _ = child.stdin.take().expect("piped").write_all(typed);
     let stdout = collect(child.stdout.take().expect("piped"));
     let stderr = collect(child.stderr.take().expect("piped"));
     let deadline = Instant::now() + Duration::from_secs(240);
@@ -163,7 +181,7 @@ pub fn run(board: Board, firmware: &Path, arguments: &str) -> Outcome {
         }
         if Instant::now() > deadline {
             child.kill().expect("QEMU can be ended");
-            panic!("the firmware was still running after four minutes: {arguments}");
+            panic!("{board:?}: the firmware was still running after four minutes: {more:?}");
         }
         thread::sleep(Duration::from_millis(5));
     };

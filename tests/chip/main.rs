@@ -3,6 +3,7 @@
 //! WebAssembly. QEMU stands in for the chips.
 
 mod board;
+mod console;
 mod machine;
 mod models;
 mod riscv;

@@ -35,17 +35,7 @@ use settings::{Mode, Settings, SettingsError};
 static FILE: &[u8] = include_model!(env!("SMIDGEN_MODEL_FILE"));
 
 /// The longest sequence: `SMIDGEN_CONTEXT`, or what the model was made for, but at most 256.
-const CONTEXT: usize = match option_env!("SMIDGEN_CONTEXT") {
-    Some(text) => match usize::from_str_radix(text, 10) {
-        Ok(context) => context,
-        Err(_) => panic!("SMIDGEN_CONTEXT is not a number"),
-    },
-    None => match Prefix::read_config(FILE) {
-        Ok((config, _)) if config.context_len < 256 => config.context_len as usize,
-        Ok(_) => 256,
-        Err(_) => panic!("SMIDGEN_MODEL is not a model file that this version of smidgen reads"),
-    },
-};
+const CONTEXT: usize = smidgen_console::context(FILE, option_env!("SMIDGEN_CONTEXT"), 256);
 const OPTIONS: SessionOptions = SessionOptions::new(CONTEXT);
 /// The session's parts, as `smidgen plan` lists them.
 const LAYOUT: Layout = match Prefix::read_config(FILE) {
@@ -93,7 +83,7 @@ fn run(memory: &mut Memory<BYTES>, command_line: &mut [u8]) -> Result<(), Error>
 fn tell(memory: &mut Memory<BYTES>, settings: &Settings<'_>) -> Result<(), Error> {
     let mut out = host::stdout();
     let mut dump = settings.dump.map(DumpFile::create).transpose()?;
-    let mut report = Report::new(FILE.len(), BYTES, LAYOUT);
+    let mut report = Report::new(FILE, BYTES, LAYOUT);
 
     let watch = Stopwatch::start();
     let model = Model::load(FILE)?;

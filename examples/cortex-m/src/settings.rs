@@ -112,8 +112,8 @@ impl<'a> Settings<'a> {
             }
             "tokens" => self.tokens = number("tokens", value)?,
             "seed" => self.seed = number("seed", value)?,
-            "temperature" => self.temperature = decimal("temperature", value)?,
-            "top_p" => self.top_p = decimal("top_p", value)?,
+            "temperature" => self.temperature = fraction("temperature", value)?,
+            "top_p" => self.top_p = fraction("top_p", value)?,
             "dump" => self.dump = Some(value),
             _ => return Ok(false),
         }
@@ -125,21 +125,6 @@ fn number<T: FromStr>(key: &'static str, text: &str) -> Result<T, SettingsError>
     text.parse().map_err(|_| SettingsError { key })
 }
 
-/// A number such as `0.85`, of at most seven digits: then digits and power of ten are exact in f32
-/// and one division rounds as `str::parse` does, whose tables would take more flash than the rest of
-/// this program.
-fn decimal(key: &'static str, text: &str) -> Result<f32, SettingsError> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if whole.len() + fraction.len() > 7 {
-        return Err(SettingsError { key });
-    }
-    let (mut digits, mut scale) = (number::<u32>(key, whole)?, 1_u32);
-    for digit in fraction.bytes() {
-        if !digit.is_ascii_digit() {
-            return Err(SettingsError { key });
-        }
-        digits = 10 * digits + u32::from(digit - b'0');
-        scale *= 10;
-    }
-    Ok(digits as f32 / scale as f32)
+fn fraction(key: &'static str, text: &str) -> Result<f32, SettingsError> {
+    smidgen_console::decimal(text).ok_or(SettingsError { key })
 }
