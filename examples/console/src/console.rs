@@ -16,6 +16,7 @@ use crate::terminal::Terminal;
 
 /// Why there is no console (any more).
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum ConsoleError<E> {
     /// The model can't be loaded.
     Load(LoadError),

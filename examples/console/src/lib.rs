@@ -15,6 +15,7 @@ mod decimal;
 mod line;
 mod settings;
 mod terminal;
+mod two_cores;
 mod usage;
 
 pub use board::{Board, Unit};
@@ -24,6 +25,7 @@ pub use decimal::{Thousandths, decimal};
 pub use line::{Edit, LONGEST_LINE, Line};
 pub use settings::Settings;
 pub use terminal::Terminal;
+pub use two_cores::TwoCores;
 pub use usage::Usage;
 
 use smidgen_runtime::format::Prefix;
