@@ -3,9 +3,9 @@
 use core::fmt::{self, Display};
 
 use embedded_io::{Read, Write};
-use smidgen_runtime::{
-    Finish, Layout, Level, LoadError, Model, Sampler, Session, SessionError, SessionOptions, Workers,
-};
+use smidgen_runtime::{Finish, Layout, LoadError, Model, Sampler, Session, SessionError, SessionOptions};
+#[cfg(feature = "workers")]
+use smidgen_runtime::{Level, Workers};
 
 use crate::board::{Board, Unit};
 use crate::command::{Command, HELP};
@@ -34,29 +34,54 @@ pub fn serve<S: Read + Write>(
     file: &[u8],
     memory: &mut [u8],
     options: SessionOptions,
-    workers: &dyn Workers,
     serial: &mut S,
     board: &mut impl Board,
 ) -> Result<(), ConsoleError<S::Error>> {
-    let told = |serial: &mut S, error: &dyn Display| {
-        Terminal::new(serial).print(format_args!("error: {error}\n")).map_err(ConsoleError::Serial)
-    };
-    let model = match Model::load(file) {
-        Ok(model) => model,
-        Err(error) => {
-            told(serial, &error)?;
-            return Err(ConsoleError::Load(error));
-        }
-    };
-    let mut session = match Session::with_workers(&model, memory, options, Level::detect(), workers) {
+    let model = load(file, serial)?;
+    let session = Session::new(&model, memory, options);
+    talk(session, file, serial, board)
+}
+
+/// The same with other cores.
+///
+/// # Errors
+/// As for [`serve`].
+#[cfg(feature = "workers")]
+pub fn serve_with<S: Read + Write>(
+    workers: &dyn Workers,
+    file: &[u8],
+    memory: &mut [u8],
+    options: SessionOptions,
+    serial: &mut S,
+    board: &mut impl Board,
+) -> Result<(), ConsoleError<S::Error>> {
+    let model = load(file, serial)?;
+    let session = Session::with_workers(&model, memory, options, Level::detect(), workers);
+    talk(session, file, serial, board)
+}
+
+fn load<'f, S: Write>(file: &'f [u8], serial: &mut S) -> Result<Model<'f>, ConsoleError<S::Error>> {
+    let model = Model::load(file);
+    if let Err(error) = model {
+        Terminal::new(serial).print(format_args!("error: {error}\n")).map_err(ConsoleError::Serial)?;
+    }
+    model.map_err(ConsoleError::Load)
+}
+
+fn talk<S: Read + Write>(
+    session: Result<Session<'_>, SessionError>,
+    file: &[u8],
+    serial: &mut S,
+    board: &mut impl Board,
+) -> Result<(), ConsoleError<S::Error>> {
+    let mut session = match session {
         Ok(session) => session,
         Err(error) => {
-            told(serial, &error)?;
+            Terminal::new(serial).print(format_args!("error: {error}\n")).map_err(ConsoleError::Serial)?;
             return Err(ConsoleError::Session(error));
         }
     };
-    let mut console = Console::new(file.len(), serial, board);
-    console.run(&mut session).map_err(ConsoleError::Serial)
+    Console::new(file.len(), serial, board).run(&mut session).map_err(ConsoleError::Serial)
 }
 
 /// A terminal on one side, a session on the other.

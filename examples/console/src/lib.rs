@@ -15,16 +15,20 @@ mod decimal;
 mod line;
 mod settings;
 mod terminal;
+#[cfg(feature = "workers")]
 mod two_cores;
 mod usage;
 
 pub use board::{Board, Unit};
 pub use command::{Command, CommandError};
+#[cfg(feature = "workers")]
+pub use console::serve_with;
 pub use console::{Console, ConsoleError, serve};
 pub use decimal::{Thousandths, decimal};
 pub use line::{Edit, LONGEST_LINE, Line};
 pub use settings::Settings;
 pub use terminal::Terminal;
+#[cfg(feature = "workers")]
 pub use two_cores::TwoCores;
 pub use usage::Usage;
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use embedded_io::{ErrorKind, ErrorType, Read, Write};
 use smidgen_console::{Board, ConsoleError, LONGEST_LINE, Thousandths, Unit, Usage, context, decimal, serve};
 use smidgen_runtime::{
-    Memory, Model, Sampler, SamplerOptions, Serial, Session, SessionOptions, include_model, memory_needed,
+    Memory, Model, Sampler, SamplerOptions, Session, SessionOptions, include_model, memory_needed,
 };
 
 static FILE: &[u8] = include_model!("../../models/stories.smidgen");
@@ -67,7 +67,7 @@ impl<const INSTRUCTIONS: bool> Board for Fake<INSTRUCTIONS> {
 
 fn talk_to(mut serial: Typed, board: &mut impl Board) -> (Result<(), ConsoleError<ErrorKind>>, String) {
     let mut memory = Box::new(Memory::<BYTES>::new());
-    let result = serve(FILE, (*memory).as_mut(), OPTIONS, &Serial, &mut serial, board);
+    let result = serve(FILE, (*memory).as_mut(), OPTIONS, &mut serial, board);
     (result, String::from_utf8_lossy(&serial.output).into_owned())
 }
 
@@ -216,11 +216,11 @@ fn what_is_no_model_is_told() {
     let mut serial = Typed::default();
     let mut memory = Box::new(Memory::<BYTES>::new());
     let cut = &FILE[..FILE.len() - 64];
-    let result = serve(cut, (*memory).as_mut(), OPTIONS, &Serial, &mut serial, &mut Fake::<false>(0));
+    let result = serve(cut, (*memory).as_mut(), OPTIONS, &mut serial, &mut Fake::<false>(0));
     assert!(matches!(result, Err(ConsoleError::Load(_))));
     assert!(serial.output.starts_with(b"error: truncated: needs"));
     let mut serial = Typed::default();
-    let result = serve(FILE, &mut [0; 64], OPTIONS, &Serial, &mut serial, &mut Fake::<false>(0));
+    let result = serve(FILE, &mut [0; 64], OPTIONS, &mut serial, &mut Fake::<false>(0));
     assert!(matches!(result, Err(ConsoleError::Session(_))));
     assert!(serial.output.starts_with(b"error: the session needs"));
 }

@@ -7,7 +7,7 @@
 use cortex_m_rt::entry;
 use cortex_m_semihosting::debug::{self, EXIT_FAILURE, EXIT_SUCCESS};
 use smidgen_console::{Board, Unit, Usage, context, serve};
-use smidgen_runtime::{Memory, Serial, SessionOptions, include_model, memory_needed};
+use smidgen_runtime::{Memory, SessionOptions, include_model, memory_needed};
 
 #[path = "../board.rs"]
 mod board;
@@ -46,7 +46,7 @@ fn main() -> ! {
     static mut MEMORY: Memory<BYTES> = Memory::new();
     board::guard_stack();
     let mut board = Mps2(Stopwatch::start());
-    let served = serve(FILE, MEMORY.as_mut(), OPTIONS, &Serial, &mut Uart::new(), &mut board);
+    let served = serve(FILE, MEMORY.as_mut(), OPTIONS, &mut Uart::new(), &mut board);
     let status = if served.is_ok() { EXIT_SUCCESS } else { EXIT_FAILURE };
     loop {
         debug::exit(status);
