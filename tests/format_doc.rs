@@ -106,7 +106,9 @@ impl<'f> Walk<'f> {
         let bytes = &self.file[self.at..self.at + n];
         let mut skipping = false;
         for (i, line) in bytes.chunks(LINE).enumerate() {
-            let dull = line.iter().all(|&byte| byte == 0) || line.iter().all(|&byte| byte == 0x88);
+            let dull = [[0, 0], [0x88, 0x88], [0x80, 0]]
+                .iter()
+                .any(|zeros| line.chunks(2).all(|two| two == &zeros[..two.len()]));
             if i > 0 && dull && n > 24 {
                 if !skipping {
                     let _ = writeln!(self.listing, "      *");
@@ -344,7 +346,7 @@ fn walk(file: &[u8]) -> (String, Vec<Entry>, usize) {
         walk.at = data_at + embedding.offset + at;
         let bits = little(&file[walk.at..walk.at + n]);
         let value = match what {
-            "quant" => f32::from(bits as u8 as i8),
+            "quant" => bits as f32 - 128.0,
             "scale" => f32::from_bits((bits as u32) << 16),
             _ => bits as f32,
         };
@@ -392,7 +394,8 @@ fn weight(tensor: &[u8], entry: &Entry, r: usize, c: usize) -> f32 {
     let (groups, blocks) = (cols / 32, cols.div_ceil(256));
     let (_, multipliers_at, scales_at) = planes(entry);
     let quant = if entry.dtype == 3 {
-        i32::from(tensor[(r / 4) * 4 * cols + (c / 4) * 16 + (r % 4) * 4 + c % 4] as i8)
+        let byte = tensor[(r / 4) * 4 * cols + (c / 4) * 16 + (r % 4) * 4 + c % 4];
+        if c % 2 == 1 { i32::from(byte as i8) } else { i32::from(byte) - 128 }
     } else {
         let byte = tensor[(r / 4) * 2 * cols + (c / 8) * 16 + (r % 4) * 4 + c % 4];
         i32::from(if c % 8 < 4 { byte & 15 } else { byte >> 4 }) - 8

@@ -168,7 +168,11 @@ impl fmt::Display for LoadError {
             }
             Self::NotASmidgenFile => f.write_str("not a smidgen model file (wrong magic bytes)"),
             Self::UnknownVersion { found, supported } => {
-                write!(f, "format version {found} is not known here (this program reads version {supported})")
+                write!(
+                    f,
+                    "format version {found} is not known here (this program reads version {supported})"
+                )?;
+                if found < supported { f.write_str("; convert or train the model again") } else { Ok(()) }
             }
             Self::Misaligned { offset } => write!(
                 f,

@@ -114,7 +114,7 @@ impl<'a> Matrix<'a> {
                     let factor = planes.factor(row, group);
                     for (col, out) in out.iter_mut().enumerate() {
                         let byte = planes.quants.get(q8_index(planes.padded_cols, row, group * GROUP + col));
-                        *out = f32::from(byte.copied().unwrap_or(0) as i8) * factor;
+                        *out = f32::from((byte.copied().unwrap_or(0) ^ q8_flip(col)) as i8) * factor;
                     }
                 }
             }
@@ -148,6 +148,14 @@ impl Planes<'_> {
 /// Where the 8-bit quant of a row and column lies in its plane.
 pub const fn q8_index(padded_cols: usize, row: usize, col: usize) -> usize {
     (row / QUAD) * QUAD * padded_cols + (col / 4) * 16 + (row % QUAD) * 4 + col % 4
+}
+
+/// What an 8-bit quant's bits are stored with: those of even columns are flipped in the highest, which is
+/// plus 128. So a half of a word is, as a signed number, 256 times an odd column's quant plus an even
+/// one's byte, and a 16-bit multiply-accumulate takes it as it is.
+#[inline(always)]
+pub const fn q8_flip(col: usize) -> u8 {
+    if col.is_multiple_of(2) { 0x80 } else { 0 }
 }
 
 /// Where the 4-bit quant of a row and column lies: its byte and the shift to its nibble. A

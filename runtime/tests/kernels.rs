@@ -9,7 +9,7 @@ use smidgen_runtime::Level;
 use smidgen_runtime::format::{BLOCK, DType, GROUP, QUAD, TensorSize};
 use smidgen_runtime::kernels::attention::{HeadCacheQ8, Scratch};
 use smidgen_runtime::kernels::{Activations, bench};
-use smidgen_runtime::tensor::{Matrix, Planes, Weights};
+use smidgen_runtime::tensor::{Matrix, Planes, Weights, q8_flip};
 
 /// Numbers that begin `shift` elements after an address that is a multiple of 64.
 struct Shifted<T>(Vec<T>, usize);
@@ -91,7 +91,7 @@ fn products_of_extreme_integers_and_scales() {
                 [0, 255, random.next() as u8][random.below(3) as usize]
             });
             let bytes = Shifted::new(quads * QUAD * padded * bits / 8, shifts[2], |i| match bits {
-                8 => integer(kind, i, &mut random, -128) as u8,
+                8 => integer(kind, i, &mut random, -128) as u8 ^ q8_flip(i),
                 _ => [random.next() as u8, 0xFF, 0x00, 0xF0, 0x88][case % 5],
             });
             let scales = Shifted::new(quads * QUAD * blocks, shifts[3], |_| {

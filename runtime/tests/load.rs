@@ -137,7 +137,7 @@ fn prefixes_that_cannot_be_are_refused_by_field() {
     let test = llama(DType::Q8);
     let edit = || Edit::new(&test);
     assert_eq!(edit().byte(0, b's').error(), LoadError::NotASmidgenFile);
-    assert_eq!(edit().u32(8, 2).error(), LoadError::UnknownVersion { found: 2, supported: 1 });
+    assert_eq!(edit().u32(8, 1).error(), LoadError::UnknownVersion { found: 1, supported: 2 });
     assert_eq!(edit().byte(24, 9).error(), LoadError::UnknownArchitecture(9));
     assert_eq!(edit().byte(25, 0).error(), LoadError::UnknownKvType(0));
     let fields = [

@@ -6,7 +6,7 @@ use std::vec::Vec;
 
 use super::{BLOCK, DType, GROUP, QUAD, TensorSize};
 use crate::quant::{QuantBlock, bf16_to_f32, f16_to_f32, quantize_block};
-use crate::tensor::{q4_index, q8_index};
+use crate::tensor::{q4_index, q8_flip, q8_index};
 
 /// What packing lost, as sums over the numbers packed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -83,8 +83,10 @@ pub fn slabs(dtype: DType, rows: usize, cols: usize, slab_rows: usize, bytes: &m
     assert!(slab_rows > 0 && slab_rows.is_multiple_of(QUAD), "slabs of {slab_rows} rows");
     let (mut quants, rest) = bytes.split_at_mut(size.multipliers_at);
     let (mut multipliers, mut scales) = rest.split_at_mut(size.scales_at - size.multipliers_at);
-    if dtype == DType::Q4 {
-        quants.fill(0x88); // two zeros
+    match dtype {
+        DType::F32 | DType::F16 => {}
+        DType::Q8 => quants.as_chunks_mut().0.fill([q8_flip(0), q8_flip(1)]),
+        DType::Q4 => quants.fill(0x88),
     }
     let mut slabs = Vec::with_capacity(rows.div_ceil(slab_rows));
     for first in (0..rows).step_by(slab_rows) {
@@ -223,7 +225,8 @@ impl Slab<'_> {
         if self.dtype == DType::Q8 {
             for (c, quants) in block.quants[..present].as_chunks::<4>().0.iter().enumerate() {
                 let at = q8_index(padded_cols, row, b * BLOCK + 4 * c);
-                self.quants[at..at + 4].copy_from_slice(&quants.map(|quant| quant as u8));
+                let bytes: [u8; 4] = core::array::from_fn(|i| quants[i] as u8 ^ q8_flip(i));
+                self.quants[at..at + 4].copy_from_slice(&bytes);
             }
         } else {
             for (c, quants) in block.quants[..present].as_chunks::<8>().0.iter().enumerate() {

@@ -10,7 +10,7 @@ use crate::error::LoadError;
 /// The first eight bytes of every model file.
 pub const MAGIC: [u8; 8] = *b"SMIDGEN\0";
 /// The format version that this crate reads and writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes of the prefix.
 pub const PREFIX_LEN: usize = 128;
 

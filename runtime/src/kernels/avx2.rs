@@ -87,6 +87,8 @@ unsafe fn quad<const BITS: usize, const T: usize>(
     let (groups, blocks) = (planes.groups(), planes.blocks());
     let ones = _mm256_set1_epi16(1);
     let nibble = _mm256_set1_epi8(15);
+    // Even columns of 8 bits are stored plus 128.
+    let flip = _mm256_set1_epi16(0x80);
     // The two dwords of eight columns, each for the four rows of its chunk.
     let spread = _mm256_set_epi32(1, 1, 1, 1, 0, 0, 0, 0);
     let spread_even = _mm256_set_epi32(2, 2, 2, 2, 0, 0, 0, 0);
@@ -102,6 +104,7 @@ unsafe fn quad<const BITS: usize, const T: usize>(
                 // SAFETY: as above.
                 let w =
                     unsafe { _mm256_loadu_si256(weights.add(group * group_bytes(BITS) + part * 32).cast()) };
+                let w = if BITS == 8 { _mm256_xor_si256(w, flip) } else { w };
                 for (dots, x) in dots.iter_mut().zip(&xs) {
                     let pairs = if BITS == 8 {
                         // SAFETY: eight activations.

@@ -138,6 +138,8 @@ unsafe fn quad<const BITS: usize, const SDOT: bool, const T: usize>(
 ) -> [float32x4_t; T] {
     let (groups, blocks) = (planes.groups(), planes.blocks());
     let mut sums = [vdupq_n_f32(0.0); T];
+    // Even columns of 8 bits are stored plus 128.
+    let flip = vreinterpretq_u8_u16(vdupq_n_u16(0x80));
     // SAFETY: the caller's promise about lengths, here and for all pointers below.
     let weights = unsafe { planes.quants.as_ptr().add(quad * groups * group_bytes(BITS)) };
     for block in 0..blocks {
@@ -147,6 +149,7 @@ unsafe fn quad<const BITS: usize, const SDOT: bool, const T: usize>(
             for part in 0..group_bytes(BITS) / 16 {
                 // SAFETY: as above.
                 let w = unsafe { vld1q_u8(weights.add(group * group_bytes(BITS) + part * 16)) };
+                let w = if BITS == 8 { veorq_u8(w, flip) } else { w };
                 for (dots, x) in dots.iter_mut().zip(&xs) {
                     // SAFETY: a group has 32 activations: four or eight for each part.
                     let x = unsafe { x.quants.as_ptr().add(group * GROUP + part * 32 / BITS) };

@@ -38,23 +38,42 @@ pub fn matvec_f16(weights: &[u16], x: &[f32], first_row: usize, out: &mut [f32])
     }
 }
 
-/// One word of a Q8 plane: four columns of one row.
+/// One word of a Q8 plane: four columns of one row, the even ones plus 128.
 #[inline(always)]
 fn dot_chunk_q8(weights: &[u8; 4], x: &[i8; 4]) -> i32 {
+    let [a, b, c, d] = *weights;
+    let weights = [i32::from(a), i32::from(b as i8), i32::from(c), i32::from(d as i8)];
     let mut sum = 0;
     for (w, x) in weights.iter().zip(x) {
-        sum += i32::from(*w as i8) * i32::from(*x);
+        sum += w * i32::from(*x);
     }
     sum
 }
 
-/// One word of a Q4 plane: eight columns of one row, four in the low nibbles, four in the high.
+/// What a group's sums start from so that [`dot_chunk_q8`] makes them right.
+#[inline(always)]
+fn start_q8(x: &[i8; GROUP], _: i32) -> i32 {
+    let mut even = 0;
+    for [x, _] in x.as_chunks::<2>().0 {
+        even += i32::from(*x);
+    }
+    -128 * even
+}
+
+/// The same for [`dot_chunk_q4`].
+#[inline(always)]
+fn start_q4(_: &[i8; GROUP], sum: i32) -> i32 {
+    -8 * sum
+}
+
+/// One word of a Q4 plane: eight columns of one row, four in the low nibbles, four in the high, each
+/// plus 8.
 #[inline(always)]
 fn dot_chunk_q4(weights: &[u8; 4], x: &[i8; 8]) -> i32 {
     let (low, high) = x.split_at(4);
     let mut sum = 0;
     for ((w, low), high) in weights.iter().zip(low).zip(high) {
-        sum += (i32::from(w & 15) - 8) * i32::from(*low) + (i32::from(w >> 4) - 8) * i32::from(*high);
+        sum += i32::from(w & 15) * i32::from(*low) + i32::from(w >> 4) * i32::from(*high);
     }
     sum
 }
@@ -68,6 +87,7 @@ fn matvec_quantized<const COLS: usize>(
     x: &Quantized<'_>,
     first_row: usize,
     out: &mut [f32],
+    start: impl Fn(&[i8; GROUP], i32) -> i32,
     dot_chunk: impl Fn(&[u8; 4], &[i8; COLS]) -> i32,
 ) {
     let (groups, blocks) = (planes.groups(), planes.blocks());
@@ -81,10 +101,12 @@ fn matvec_quantized<const COLS: usize>(
         let mut chunks = quants.as_chunks::<{ 4 * QUAD }>().0.iter();
         let mut multipliers = multipliers.as_chunks::<QUAD>().0.iter();
         let mut sums = [0.0_f32; QUAD];
+        let mut group_sums = x.sums.iter();
         for ((x, x_scale), scales) in x.quants.chunks(BLOCK).zip(x.scales).zip(scales.as_chunks::<QUAD>().0) {
             let mut exact = [0_i32; QUAD];
-            for (x, multipliers) in x.as_chunks::<GROUP>().0.iter().zip(&mut multipliers) {
-                let mut dots = [0_i32; QUAD];
+            let groups = x.as_chunks::<GROUP>().0.iter().zip(&mut group_sums).zip(&mut multipliers);
+            for ((x, sum), multipliers) in groups {
+                let mut dots = [start(x, *sum); QUAD];
                 for (x, words) in x.as_chunks::<COLS>().0.iter().zip(&mut chunks) {
                     for (dot, word) in dots.iter_mut().zip(words.as_chunks::<4>().0) {
                         *dot += dot_chunk(word, x);
@@ -106,12 +128,12 @@ fn matvec_quantized<const COLS: usize>(
 
 /// [`matvec_f32`] for 8-bit weights and activations; `first_row` is a multiple of four.
 pub fn matvec_q8(planes: &Planes<'_>, x: &Quantized<'_>, first_row: usize, out: &mut [f32]) {
-    matvec_quantized::<4>(planes, x, first_row, out, dot_chunk_q8);
+    matvec_quantized::<4>(planes, x, first_row, out, start_q8, dot_chunk_q8);
 }
 
 /// [`matvec_f32`] for 4-bit weights and 8-bit activations; `first_row` is a multiple of four.
 pub fn matvec_q4(planes: &Planes<'_>, x: &Quantized<'_>, first_row: usize, out: &mut [f32]) {
-    matvec_quantized::<8>(planes, x, first_row, out, dot_chunk_q4);
+    matvec_quantized::<8>(planes, x, first_row, out, start_q4, dot_chunk_q4);
 }
 
 /// The definition's integer products of attention.

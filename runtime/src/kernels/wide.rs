@@ -15,6 +15,8 @@ use crate::workers::Disjoint;
 
 /// Groups in a block.
 const GROUPS: usize = BLOCK / GROUP;
+/// What makes the bytes of 8-bit weights signed: even columns' are stored plus 128.
+const FLIP: [i8; 16] = [-128, 0, -128, 0, -128, 0, -128, 0, -128, 0, -128, 0, -128, 0, -128, 0];
 
 /// The product of some rows with every vector; see [`super::matmul`]. `BITS` is 8 or 4.
 ///
@@ -74,7 +76,8 @@ fn quad<const BITS: usize>(planes: &Planes<'_>, quad: usize, x: &Quantized<'_>) 
             let mut dots = i32x8::splat(0);
             if BITS == 8 {
                 for (w, x) in weights.iter().zip(x) {
-                    let w = i16x16::from_i8x16(i8x16::from(w.map(|byte| byte as i8)));
+                    let w = i8x16::from(w.map(|byte| byte as i8)) ^ i8x16::from(FLIP);
+                    let w = i16x16::from_i8x16(w);
                     dots += w.dot(spread(x));
                 }
             } else {

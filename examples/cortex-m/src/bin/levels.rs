@@ -133,10 +133,6 @@ fn product(arena: &mut Arena, random: &mut Random, case: usize) {
     for byte in arena.quants.0.iter_mut().chain(&mut arena.multipliers.0) {
         *byte = random.bits() as u8;
     }
-    // −128 is no weight.
-    for byte in arena.quants.0.iter_mut().filter(|byte| **byte == 128) {
-        *byte = 129;
-    }
     for scale in &mut arena.scales.0 {
         *scale = 0x3000 + random.below(0x1000) as u16;
     }

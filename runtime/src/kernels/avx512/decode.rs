@@ -290,7 +290,8 @@ unsafe fn group_dots<const BITS: usize>(weights: *const u8, x: [__m512i; 2]) -> 
         _mm512_loadu_si512(weights.cast())
     };
     if BITS == 8 {
-        let flip = _mm512_set1_epi8(-128);
+        // Even columns are stored plus 128 already.
+        let flip = _mm512_set1_epi16(i16::MIN);
         // SAFETY: a group of four rows of 8 bits is 128 bytes.
         let second = unsafe {
             _mm_prefetch::<_MM_HINT_NTA>(weights.wrapping_add(AHEAD + 64).cast());

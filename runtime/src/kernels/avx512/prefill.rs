@@ -129,7 +129,7 @@ impl<const BITS: usize> Weights<'_, BITS> {
             let chunks = transpose_lanes(w(0), w(1), w(2), w(3));
             for (columns, chunk) in columns.chunks_exact_mut(8 / BITS).zip(chunks) {
                 if BITS == 8 {
-                    columns[0][s].write(_mm512_xor_si512(chunk, _mm512_set1_epi8(-128)));
+                    columns[0][s].write(_mm512_xor_si512(chunk, _mm512_set1_epi16(i16::MIN)));
                 } else {
                     let nibble = _mm512_set1_epi8(15);
                     columns[0][s].write(_mm512_and_si512(chunk, nibble));

@@ -1,6 +1,6 @@
 //! Cortex-M4, M7 (and M33 with the extension): SMLAD multiplies two pairs of 16 bits and adds both
-//! products. SXTB16 makes such pairs of bytes 0 and 2 of a word, or of 1 and 3; of 4-bit weights a
-//! mask does. Activations are made pairs once for a product, and serve four rows at a time.
+//! products. Words of weights are such pairs as they are, and again after a mask. Activations are made
+//! pairs that fit them once for a product, and serve four rows at a time.
 
 mod attention;
 #[cfg(target_abi = "eabihf")]
@@ -42,10 +42,8 @@ const fn group_bytes(bits: usize) -> usize {
     QUAD * GROUP * bits / 8
 }
 
-/// Words of one group of activations as pairs: 32 of 16 bits, with what 4-bit weights start from.
-const fn pair_words(bits: usize) -> usize {
-    GROUP / 2 + if bits == 4 { 1 } else { 0 }
-}
+/// Words of one group of activations as pairs: what sums start from, then 32 of 16 bits.
+const PAIR_WORDS: usize = 1 + GROUP / 2;
 
 /// Bytes 0 and 2, sign-extended to 16 bits.
 #[inline(always)]
@@ -74,27 +72,37 @@ fn odd_bytes(word: u32) -> u32 {
 /// One group of activations as [`quads_q8`] takes them.
 ///
 /// # Safety
-/// A group is there, and 16 words.
+/// A group is there, and 17 words.
 #[inline(always)]
 unsafe fn fill_q8(quants: *const i8, words: *mut MaybeUninit<u32>) {
     // SAFETY: as promised.
     unsafe {
         asm!(
             r"
+            .macro smidgen_fill x
+            sxtab16 {sum}, {sum}, \x
+            sxtb16 {odd}, \x, ror #8
+            bic \x, #0xFF00FF00
+            lsl \x, #8
+            ssub16 \x, \x, {odd}
+            strd {odd}, \x, [{words}], #8
+            .endm
+            mov {sum}, #0
             2:
             ldr {a}, [{at}], #4
-            ldr {c}, [{at}], #4
-            sxtb16 {b}, {a}
-            sxtb16 {a}, {a}, ror #8
-            strd {b}, {a}, [{words}], #8
-            sxtb16 {b}, {c}
-            sxtb16 {c}, {c}, ror #8
-            strd {b}, {c}, [{words}], #8
+            ldr {b}, [{at}], #4
+            smidgen_fill {a}
+            smidgen_fill {b}
             cmp {at}, {end}
             bne 2b
+            mov {a}, #0x80008000
+            smuad {sum}, {sum}, {a}
+            str {sum}, [{words}, #-68]
+            .purgem smidgen_fill
             ",
-            at = inout(reg) quants => _, end = in(reg) quants.add(GROUP), words = inout(reg) words => _,
-            a = out(reg) _, b = out(reg) _, c = out(reg) _, options(nostack),
+            at = inout(reg) quants => _, end = in(reg) quants.add(GROUP),
+            words = inout(reg) words.add(1) => _, a = out(reg) _, b = out(reg) _, odd = out(reg) _,
+            sum = out(reg) _, options(nostack),
         );
     }
 }
@@ -103,7 +111,7 @@ unsafe fn fill_q8(quants: *const i8, words: *mut MaybeUninit<u32>) {
 /// been added for the others too, 16, 256 and 4,096 times: it is taken off.
 ///
 /// # Safety
-/// As for [`fill_q8`].
+/// A group is there, and 16 words.
 #[inline(always)]
 unsafe fn fill_q4(quants: *const i8, words: *mut MaybeUninit<u32>) {
     // SAFETY: as promised.
@@ -187,7 +195,7 @@ pub(super) unsafe fn matmul_quantized<const BITS: usize>(
                         weights: planes.quants.as_ptr().add(group * group_bytes(BITS)),
                         multipliers: planes.multipliers.as_ptr().add(group * QUAD),
                         pairs: pairs.words.as_ptr().cast(),
-                        pairs_end: pairs.words.as_ptr().add(n_groups * pair_words(BITS)).cast(),
+                        pairs_end: pairs.words.as_ptr().add(n_groups * PAIR_WORDS).cast(),
                         scales: planes.scales.as_ptr().add((quad * blocks + block) * QUAD).cast(),
                         out: begin,
                         end: begin.add(out.len()),
@@ -225,13 +233,13 @@ static ZEROS: [f32; QUAD] = [0.0; QUAD];
 /// One block of activations as pairs of 16 bits, of four columns or eight: see [`quads_q8`] and
 /// [`quads_q4`].
 struct Pairs<const BITS: usize> {
-    words: [MaybeUninit<u32>; GROUPS * pair_words(4)],
+    words: [MaybeUninit<u32>; GROUPS * PAIR_WORDS],
 }
 
 impl<const BITS: usize> Pairs<BITS> {
     #[inline(always)]
     fn new() -> Self {
-        Self { words: [MaybeUninit::uninit(); GROUPS * pair_words(4)] }
+        Self { words: [MaybeUninit::uninit(); GROUPS * PAIR_WORDS] }
     }
 
     /// Gives the number of groups, all of whose words are there then.
@@ -239,20 +247,17 @@ impl<const BITS: usize> Pairs<BITS> {
     fn fill(&mut self, quants: &[i8], sums: &[i32]) -> usize {
         let groups = quants.as_chunks::<GROUP>().0.iter().zip(sums);
         let n_groups = groups.len();
-        for ((quants, sum), words) in groups.zip(self.words.chunks_exact_mut(pair_words(BITS))) {
-            let (first, words) = match words.split_first_mut() {
-                Some((first, rest)) if BITS == 4 => (Some(first), rest),
-                _ => (None, words),
-            };
+        for ((quants, sum), words) in groups.zip(self.words.as_chunks_mut::<PAIR_WORDS>().0) {
             let at = quants.as_ptr();
-            // Weights are stored plus 8.
-            if let Some(first) = first {
-                first.write((-8 * sum) as u32);
-                // SAFETY: reads the group and writes its 16 words.
-                unsafe { fill_q4(at, words.as_mut_ptr()) };
-            } else {
-                // SAFETY: as above.
+            if BITS == 8 {
+                // SAFETY: reads the group and writes its words.
                 unsafe { fill_q8(at, words.as_mut_ptr()) };
+            } else {
+                let [first, words @ ..] = words;
+                // Weights are stored plus 8.
+                first.write((-8 * sum) as u32);
+                // SAFETY: as above.
+                unsafe { fill_q4(at, words.as_mut_ptr()) };
             }
         }
         n_groups
@@ -360,12 +365,10 @@ macro_rules! quads {
             strd r4, r5, [sp, #8]
             ",
             r"
-            mov r10, lr
             mov r0, sp
             ldr r1, [sp, #44]
             ldr r3, [r1, #36]
             blx r3
-            mov lr, r10
             ldr r1, [sp, #44]
             ldr r3, [r1, #12]
             ",
@@ -407,52 +410,62 @@ macro_rules! quads {
     };
 }
 
-/// Runs a [`Job`] with 8-bit weights. Pairs are, of each four columns, 0 and 2, then 1 and 3.
+/// Runs a [`Job`] with 8-bit weights.
+///
+/// Of a word's four, those of columns 1 and 3 are the upper bytes of its halves, and the lower bytes are
+/// those of columns 0 and 2 plus 128. As two halves of 16 bits it is multiplied with the activations of 1
+/// and 3, which counts these columns 256 times, and the lower bytes once; these alone are then multiplied
+/// with 256 times their own activations less the others'. So a group's sum, which begins with what
+/// the 128 have added, is 256 times what it should be, at most 2²⁷ together with what it passes on its way.
 ///
 /// # Safety
-/// All that it points to is there, 4-aligned.
+/// All that it points to is there, 4-aligned; activations are −127 to 127.
 #[inline(never)]
 unsafe fn quads_q8(job: &mut Job) {
-    // r8 and r9 are four columns' activations, r4 to r7 the four rows' weights there, lr goes through the
-    // multipliers.
+    // r8, r9, r10 and lr are eight columns' activations, r4 to r7 four rows' weights in four of them.
     // SAFETY: touches what the job points to, as promised, and what lies below the stack pointer.
     unsafe {
         quads!(
             &raw mut *job,
             r"
-            .macro smidgen_row_q8 w, sum, start
-            sxtb16 r10, \w
-            .ifb \start
-            smuad \sum, r10, r8
-            .else
-            smlad \sum, r10, r8, \start
-            .endif
-            sxtb16 \w, \w, ror #8
-            smlad \sum, \w, r9, \sum
+            .macro smidgen_row_q8 w, sum, start, x, y
+            smlad \sum, \w, \x, \start
+            uxtb16 \w, \w
+            smlad \sum, \w, \y, \sum
             .endm
-            .macro smidgen_chunk_q8 a, b, c, d
-            ldrd r8, r9, [r12], #8
+            .macro smidgen_chunk_q8 x, y, a, b, c, d
             ldmia r11!, {{r4-r7}}
-            smidgen_row_q8 r4, r0, \a
-            smidgen_row_q8 r5, r1, \b
-            smidgen_row_q8 r6, r2, \c
-            smidgen_row_q8 r7, r3, \d
+            smidgen_row_q8 r4, r0, \a, \x, \y
+            smidgen_row_q8 r5, r1, \b, \x, \y
+            smidgen_row_q8 r6, r2, \c, \x, \y
+            smidgen_row_q8 r7, r3, \d, \x, \y
             .endm
-            smidgen_chunk_q8
-            .rept 7
-            smidgen_chunk_q8 r0, r1, r2, r3
+            ldr r3, [r12], #4
+            ldmia r12!, {{r8, r9, r10, lr}}
+            smidgen_chunk_q8 r8, r9, r3, r3, r3, r3
+            smidgen_chunk_q8 r10, lr, r0, r1, r2, r3
+            .rept 3
+            ldmia r12!, {{r8, r9, r10, lr}}
+            smidgen_chunk_q8 r8, r9, r0, r1, r2, r3
+            smidgen_chunk_q8 r10, lr, r0, r1, r2, r3
             .endr
             .purgem smidgen_chunk_q8
             .purgem smidgen_row_q8
             ldm sp, {{r4-r7}}
-            ldrb r8, [lr], #4
-            ldrb r9, [lr, #-3]
+            ldr r10, [sp, #40]
+            asr r0, #8
+            asr r1, #8
+            asr r2, #8
+            asr r3, #8
+            ldrb r8, [r10], #4
+            ldrb r9, [r10, #-3]
             mla r4, r0, r8, r4
-            ldrb r8, [lr, #-2]
+            ldrb r8, [r10, #-2]
             mla r5, r1, r9, r5
-            ldrb r9, [lr, #-1]
+            ldrb r9, [r10, #-1]
             mla r6, r2, r8, r6
             mla r7, r3, r9, r7
+            str r10, [sp, #40]
             ldr r10, [sp, #16]
             stm sp, {{r4-r7}}
             cmp r12, r10
@@ -470,7 +483,7 @@ unsafe fn quads_q8(job: &mut Job) {
 /// most 8 · 127 fits into 16 bits.
 ///
 /// # Safety
-/// As for [`quads_q8`]; activations are −127 to 127.
+/// As for [`quads_q8`].
 #[inline(never)]
 unsafe fn quads_q4(job: &mut Job) {
     // r4 is the mask of two weights, r5 to r8 are eight columns' activations, r9 and lr two rows' weights
