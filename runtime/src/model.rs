@@ -21,6 +21,8 @@ pub struct Model<'a> {
     tokenizer: Option<Tokenizer<'a>>,
     global_roles: u32,
     layer_roles: u32,
+    /// How many those are.
+    n_roles: [usize; 2],
     table: &'a [[u8; ENTRY_LEN]],
     data: &'a [u8],
 }
@@ -83,6 +85,7 @@ impl<'a> Model<'a> {
             tokenizer: tokenizer.map(Tokenizer::new).transpose()?,
             global_roles: prefix.global_roles,
             layer_roles: prefix.layer_roles,
+            n_roles: [prefix.global_roles, prefix.layer_roles].map(|roles| roles.count_ones() as usize),
             table: table.as_chunks().0,
             data,
         };
@@ -119,8 +122,8 @@ impl<'a> Model<'a> {
                 _ => {}
             }
         }
-        let expected = self.global_roles.count_ones() as usize
-            + self.config.n_layers as usize * self.layer_roles.count_ones() as usize;
+        let [globals, of_layer] = self.n_roles;
+        let expected = globals + self.config.n_layers as usize * of_layer;
         if self.table.len() != expected {
             return Err(LoadError::TableOrder { index: self.table.len().min(expected) as u32 });
         }
@@ -185,15 +188,12 @@ impl<'a> Model<'a> {
     /// A tensor of the whole model, or of one layer; `None` if the model has none.
     pub fn tensor(&self, layer: usize, role: Role) -> Option<Matrix<'a>> {
         let bit = role.bit();
-        let (mask, first) = if role.is_per_layer() {
-            let per_layer = self.layer_roles.count_ones() as usize;
-            (self.layer_roles, self.global_roles.count_ones() as usize + layer * per_layer)
-        } else {
-            (self.global_roles, 0)
-        };
+        let mask = if role.is_per_layer() { self.layer_roles } else { self.global_roles };
         if mask & bit == 0 {
             return None;
         }
+        let [globals, of_layer] = self.n_roles;
+        let first = if role.is_per_layer() { globals + layer * of_layer } else { 0 };
         let index = first + (mask & (bit - 1)).count_ones() as usize;
         self.matrix_at(&TensorEntry::from_bytes(self.table.get(index)?))
     }

@@ -227,35 +227,64 @@ impl ScoreScale {
     }
 }
 
-/// Makes a query integers. Its scale holds 1/√head_dim and log₂ e too, and is rounded up to four bits.
-/// `None` if some number of it is none.
+/// A query's scale, of which 1/√head_dim and log₂ e are parts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct QueryScale {
+    /// fraction + 8 · exponent; the scale is (8 + fraction) · 2^(exponent − 130).
+    code: u32,
+    /// What makes its numbers integers, to be rounded.
+    pub(super) inverse: f32,
+}
+
+impl QueryScale {
+    /// The scale of a query of `head_dim` numbers, rounded up to four bits. `None` if some number of it is
+    /// none.
+    #[inline(always)]
+    pub(super) fn new(max_bits: u32, head_dim: usize) -> Option<Self> {
+        if max_bits >= 0x7F80_0000 {
+            return None;
+        }
+        let factor = core::f32::consts::LOG2_E * (1.0 / super::elementwise::sqrt(head_dim as f32));
+        let max = f32::from_bits(max_bits);
+        let max = if max < TINY { TINY } else { max };
+        let code = ((max / 127.0 * factor).to_bits() + 0xF_FFFF) >> 20;
+        Some(Self { code, inverse: factor / f32::from_bits(code << 20) })
+    }
+
+    /// 8 to 15.
+    #[inline(always)]
+    pub(super) fn fraction(self) -> i32 {
+        (self.code & 7) as i32 + 8
+    }
+
+    /// What makes scores of inner products with a query of `head_dim` integers whose magnitudes add up to
+    /// `mass`.
+    #[inline(always)]
+    pub(super) fn scores(self, mass: i32, head_dim: usize, largest_key_scale: u8) -> ScoreScale {
+        let narrow = (head_dim.max(1) - 1).checked_ilog2().map_or(0, |bits| (bits + 1).saturating_sub(9));
+        let fraction = self.fraction();
+        // The query's scale is fraction · 2^(exponent − 130), a key's fraction · 2^(exponent − 27).
+        let exact = 157 - FRACTION_BITS - (self.code >> 3) as i32;
+        let (key_fraction, key_exponent) = parts_of(largest_key_scale);
+        let bound = ((mass * 127) >> narrow) * (fraction * key_fraction);
+        let bits = 32 - bound.leading_zeros() as i32;
+        let shift = exact.max(key_exponent as i32 + (bits - SCORE_BITS).max(0));
+        ScoreScale { narrow, fraction, shift: shift as u32, coarse: ((shift - exact) as u32).min(16) }
+    }
+}
+
+/// Makes a query integers. `None` if some number of it is none.
 #[inline(always)]
 pub(super) fn quantize_query(query: &[f32], largest_key_scale: u8, quants: &mut [i8]) -> Option<ScoreScale> {
-    let max_bits = max_magnitude_bits(query);
-    if max_bits >= 0x7F80_0000 {
-        return None;
-    }
+    let scale = QueryScale::new(max_magnitude_bits(query), query.len())?;
     quants.fill(0);
-    let factor = core::f32::consts::LOG2_E * (1.0 / super::elementwise::sqrt(query.len() as f32));
-    let max = f32::from_bits(max_bits);
-    let max = if max < TINY { TINY } else { max };
-    let code = ((max / 127.0 * factor).to_bits() + 0xF_FFFF) >> 20;
-    let inverse = factor / f32::from_bits(code << 20);
     let mut mass = 0;
     for (quant, x) in quants.iter_mut().zip(query) {
-        let integer = round_to_i32(x * inverse) as i8;
+        let integer = round_to_i32(x * scale.inverse) as i8;
         mass += i32::from(integer).abs();
         *quant = integer;
     }
-    let narrow = (query.len().max(1) - 1).checked_ilog2().map_or(0, |bits| (bits + 1).saturating_sub(9));
-    let fraction = (code & 7) as i32 + 8;
-    // The query's scale is fraction · 2^(exponent − 130), a key's fraction · 2^(exponent − 27).
-    let exact = 157 - FRACTION_BITS - (code >> 3) as i32;
-    let (key_fraction, key_exponent) = parts_of(largest_key_scale);
-    let bound = ((mass * 127) >> narrow) * (fraction * key_fraction);
-    let bits = 32 - bound.leading_zeros() as i32;
-    let shift = exact.max(key_exponent as i32 + (bits - SCORE_BITS).max(0));
-    Some(ScoreScale { narrow, fraction, shift: shift as u32, coarse: ((shift - exact) as u32).min(16) })
+    Some(scale.scores(mass, query.len(), largest_key_scale))
 }
 
 /// 2^(16 − f / 256) for f in 0 to 255, within 10⁻⁴ of it.

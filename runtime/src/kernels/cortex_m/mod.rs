@@ -5,8 +5,10 @@
 mod attention;
 #[cfg(target_abi = "eabihf")]
 pub(crate) mod draw;
+mod query;
 #[cfg(target_abi = "eabihf")]
 mod steps;
+mod two;
 
 use core::arch::asm;
 use core::mem::MaybeUninit;
@@ -72,9 +74,9 @@ fn odd_bytes(word: u32) -> u32 {
 /// One group of activations as [`quads_q8`] takes them.
 ///
 /// # Safety
-/// A group is there, and 17 words.
+/// As for [`fill`].
 #[inline(always)]
-unsafe fn fill_q8(quants: *const i8, words: *mut MaybeUninit<u32>) {
+unsafe fn fill_q8(quants: *const i8, words: *mut u32) {
     // SAFETY: as promised.
     unsafe {
         asm!(
@@ -111,16 +113,21 @@ unsafe fn fill_q8(quants: *const i8, words: *mut MaybeUninit<u32>) {
 /// been added for the others too, 16, 256 and 4,096 times: it is taken off.
 ///
 /// # Safety
-/// A group is there, and 16 words.
+/// As for [`fill`].
 #[inline(always)]
-unsafe fn fill_q4(quants: *const i8, words: *mut MaybeUninit<u32>) {
+unsafe fn fill_q4(quants: *const i8, words: *mut u32) {
     // SAFETY: as promised.
     unsafe {
         asm!(
             r"
+            mov {sum}, #0
             2:
             ldr {a}, [{at}], #4
             ldr {c}, [{at}], #4
+            sxtab16 {sum}, {sum}, {a}
+            sxtab16 {sum}, {sum}, {a}, ror #8
+            sxtab16 {sum}, {sum}, {c}
+            sxtab16 {sum}, {sum}, {c}, ror #8
             sxtb16 {b}, {a}
             str {b}, [{words}], #4
             sxtb16 {a}, {a}, ror #8
@@ -141,10 +148,13 @@ unsafe fn fill_q4(quants: *const i8, words: *mut MaybeUninit<u32>) {
             str {u}, [{words}], #4
             cmp {at}, {end}
             bne 2b
+            mvn {a}, #0x00070007
+            smuad {sum}, {sum}, {a}
+            str {sum}, [{words}, #-68]
             ",
-            at = inout(reg) quants => _, end = in(reg) quants.add(GROUP), words = inout(reg) words => _,
-            a = out(reg) _, b = out(reg) _, c = out(reg) _, t = out(reg) _, u = out(reg) _,
-            options(nostack),
+            at = inout(reg) quants => _, end = in(reg) quants.add(GROUP),
+            words = inout(reg) words.add(1) => _, a = out(reg) _, b = out(reg) _, c = out(reg) _,
+            t = out(reg) _, u = out(reg) _, sum = out(reg) _, options(nostack),
         );
     }
 }
@@ -162,66 +172,82 @@ pub(super) unsafe fn matmul_quantized<const BITS: usize>(
     stride: usize,
 ) {
     let (groups, blocks) = (planes.groups(), planes.blocks());
-    let quads = planes.quants.len() / (groups * group_bytes(BITS)).max(1);
-    let lengths_hold = planes.multipliers.len() >= quads * groups * QUAD
+    let quad_bytes = groups * group_bytes(BITS);
+    let (first, quads) = (rows.start / QUAD, rows.end.div_ceil(QUAD));
+    let lengths_hold = planes.quants.len() >= quads * quad_bytes
+        && planes.multipliers.len() >= quads * groups * QUAD
         && planes.scales.len() >= quads * blocks * QUAD
+        && input.quants.len() >= input.n * groups * GROUP
+        && input.scales.len() >= input.n * blocks
         && planes.quants.as_ptr().align_offset(4) == 0
-        && planes.multipliers.as_ptr().align_offset(4) == 0
         && planes.scales.as_ptr().align_offset(4) == 0;
     if !lengths_hold {
         return;
     }
-    let rows = rows.start..rows.end.min(quads * QUAD);
     for i in 0..input.n {
-        let x = input.quantized(i, planes.padded_cols);
         // SAFETY: this caller's own places.
         let out = unsafe { out.part(i * stride + rows.start..i * stride + rows.end) };
-        let of_block = x.quants.chunks(BLOCK).zip(x.sums.chunks(GROUPS)).zip(x.scales);
-        for (block, ((quants, sums), &x_scale)) in of_block.enumerate() {
-            let mut pairs = Pairs::<BITS>::new();
-            let n_groups = pairs.fill(quants, sums);
-            if n_groups == 0 {
-                continue; // what runs over groups below runs over at least one
-            }
-            let mut quad = rows.start / QUAD;
-            let (whole, rest) = out.split_at_mut(out.len() / QUAD * QUAD);
-            let mut run = |out: &mut [f32]| {
-                let group = quad * groups + block * GROUPS;
-                let begin = out.as_mut_ptr();
-                // SAFETY: the planes have `quads` times `groups` groups and as many blocks (checked
-                // above), and those of these rows lie among them.
+        for block in 0..blocks {
+            let n_groups = (groups - block * GROUPS).min(GROUPS);
+            let mut pairs = [MaybeUninit::<[u32; PAIR_WORDS]>::uninit(); GROUPS];
+            for (g, pairs) in pairs.iter_mut().enumerate().take(n_groups) {
+                // SAFETY: the group is there (checked above), and `fill` writes all words.
                 unsafe {
-                    let mut job = Job {
-                        weights: planes.quants.as_ptr().add(group * group_bytes(BITS)),
-                        multipliers: planes.multipliers.as_ptr().add(group * QUAD),
-                        pairs: pairs.words.as_ptr().cast(),
-                        pairs_end: pairs.words.as_ptr().add(n_groups * PAIR_WORDS).cast(),
-                        scales: planes.scales.as_ptr().add((quad * blocks + block) * QUAD).cast(),
-                        out: begin,
-                        end: begin.add(out.len()),
-                        sums: if block == 0 { ZEROS.as_ptr() } else { begin },
-                        x_scale,
-                        #[cfg(not(target_abi = "eabihf"))]
-                        add_scaled,
-                    };
-                    if BITS == 4 { quads_q4(&mut job) } else { quads_q8(&mut job) }
+                    let x = input.quants.as_ptr().add((i * groups + block * GROUPS + g) * GROUP);
+                    fill::<BITS>(x, pairs.as_mut_ptr().cast());
                 }
-                quad += out.len() / QUAD;
+            }
+            let begin = out.as_mut_ptr();
+            let mut left = out.len();
+            // SAFETY: the planes have `quads` times `groups` groups and as many blocks (checked above),
+            // and these begin with those of this block in the first of these rows; the vector has a
+            // scale for each block.
+            let mut job = unsafe {
+                Job {
+                    weights: planes
+                        .quants
+                        .as_ptr()
+                        .add(first * quad_bytes + block * GROUPS * group_bytes(BITS)),
+                    multipliers: planes.multipliers.as_ptr().add((first * groups + block * GROUPS) * QUAD),
+                    pairs: pairs.as_ptr().cast(),
+                    pairs_end: pairs.as_ptr().add(n_groups).cast(),
+                    scales: planes.scales.as_ptr().add((first * blocks + block) * QUAD).cast(),
+                    out: begin,
+                    end: begin,
+                    sums: ZEROS.as_ptr(),
+                    x_scale: *input.scales.as_ptr().add(i * blocks + block),
+                    #[cfg(not(target_abi = "eabihf"))]
+                    add_scaled,
+                }
             };
             // Where rows are one block, quads lie one after the other.
-            if blocks == 1 {
-                if !whole.is_empty() {
-                    run(whole);
-                }
-            } else {
-                whole.as_chunks_mut::<QUAD>().0.iter_mut().for_each(|four| run(four));
-            }
-            if !rest.is_empty() {
+            let step = if blocks == 1 { (left / QUAD * QUAD).max(QUAD) } else { QUAD };
+            while left > 0 {
+                let (out, mut last) = (job.out, [0.0; QUAD]);
                 // The last quad may have fewer rows than four.
-                let mut last = [0.0; QUAD];
-                last.iter_mut().zip(&*rest).for_each(|(last, out)| *last = *out);
-                run(&mut last);
-                rest.iter_mut().zip(last).for_each(|(out, last)| *out = last);
+                let rows = left.min(step);
+                if rows < QUAD {
+                    // SAFETY: so many places are left.
+                    unsafe { last.as_mut_ptr().copy_from_nonoverlapping(out, rows) };
+                    job.out = last.as_mut_ptr();
+                }
+                let taken = rows.max(QUAD);
+                job.end = job.out.wrapping_add(taken);
+                if block > 0 {
+                    job.sums = job.out;
+                }
+                // SAFETY: what the job points to is there for `taken` rows, and lies one after the other if
+                // these are more than one quad.
+                unsafe { if BITS == 4 { quads_q4(&mut job) } else { quads_q8(&mut job) } }
+                if rows < QUAD {
+                    // SAFETY: as above.
+                    unsafe { out.copy_from_nonoverlapping(last.as_ptr(), rows) };
+                }
+                job.out = out.wrapping_add(rows);
+                job.weights = job.weights.wrapping_add(taken / QUAD * quad_bytes);
+                job.multipliers = job.multipliers.wrapping_add(taken / QUAD * groups * QUAD);
+                job.scales = job.scales.wrapping_add(taken / QUAD * blocks);
+                left -= rows;
             }
         }
     }
@@ -230,38 +256,14 @@ pub(super) unsafe fn matmul_quantized<const BITS: usize>(
 /// What rows start from.
 static ZEROS: [f32; QUAD] = [0.0; QUAD];
 
-/// One block of activations as pairs of 16 bits, of four columns or eight: see [`quads_q8`] and
-/// [`quads_q4`].
-struct Pairs<const BITS: usize> {
-    words: [MaybeUninit<u32>; GROUPS * PAIR_WORDS],
-}
-
-impl<const BITS: usize> Pairs<BITS> {
-    #[inline(always)]
-    fn new() -> Self {
-        Self { words: [MaybeUninit::uninit(); GROUPS * PAIR_WORDS] }
-    }
-
-    /// Gives the number of groups, all of whose words are there then.
-    #[inline(always)]
-    fn fill(&mut self, quants: &[i8], sums: &[i32]) -> usize {
-        let groups = quants.as_chunks::<GROUP>().0.iter().zip(sums);
-        let n_groups = groups.len();
-        for ((quants, sum), words) in groups.zip(self.words.as_chunks_mut::<PAIR_WORDS>().0) {
-            let at = quants.as_ptr();
-            if BITS == 8 {
-                // SAFETY: reads the group and writes its words.
-                unsafe { fill_q8(at, words.as_mut_ptr()) };
-            } else {
-                let [first, words @ ..] = words;
-                // Weights are stored plus 8.
-                first.write((-8 * sum) as u32);
-                // SAFETY: as above.
-                unsafe { fill_q4(at, words.as_mut_ptr()) };
-            }
-        }
-        n_groups
-    }
+/// One group of activations as pairs of 16 bits, of four columns or eight.
+///
+/// # Safety
+/// A group is there, and [`PAIR_WORDS`] words.
+#[inline(always)]
+unsafe fn fill<const BITS: usize>(quants: *const i8, words: *mut u32) {
+    // SAFETY: as promised.
+    unsafe { if BITS == 4 { fill_q4(quants, words) } else { fill_q8(quants, words) } }
 }
 
 /// What some quads of rows have in common with one block of columns, and how far they are. Weights,
@@ -542,4 +544,37 @@ unsafe fn quads_q4(job: &mut Job) {
 #[inline(always)]
 fn word(bytes: &[i8; 4]) -> u32 {
     u32::from_le_bytes(bytes.map(|byte| byte as u8))
+}
+
+/// The largest magnitude of some numbers, as bits: see [`crate::quant::max_magnitude_bits`].
+#[inline(never)]
+fn largest_magnitude(values: &[f32]) -> u32 {
+    let (fours, rest) = values.as_chunks::<4>();
+    let mut max = 0_u32;
+    if !fours.is_empty() {
+        // SAFETY: reads the fours. Without their sign, floats compare as integers.
+        unsafe {
+            asm!(
+                r"
+                .macro smidgen_larger x
+                cmp r4, \x, lsl #1
+                it lo
+                lsllo r4, \x, #1
+                .endm
+                2:
+                ldm r12!, {{r0-r3}}
+                smidgen_larger r0
+                smidgen_larger r1
+                smidgen_larger r2
+                smidgen_larger r3
+                cmp r12, lr
+                bne 2b
+                .purgem smidgen_larger
+                ",
+                inout("r12") fours.as_ptr() => _, in("lr") fours.as_ptr_range().end, inout("r4") max,
+                out("r0") _, out("r1") _, out("r2") _, out("r3") _, options(nostack, readonly),
+            );
+        }
+    }
+    rest.iter().fold(max >> 1, |max, x| max.max(x.to_bits() & 0x7FFF_FFFF))
 }

@@ -3,7 +3,7 @@
 
 use core::arch::asm;
 
-use crate::format::{BLOCK, GROUP};
+use crate::format::BLOCK;
 use crate::kernels::elementwise;
 use crate::math::{EXP, sum_lanes};
 use crate::quant::{activation_scale, quantize_activations};
@@ -127,15 +127,12 @@ pub(in crate::kernels) fn add(x: &[f32], out: &mut [f32]) {
     }
 }
 
-/// [`elementwise::quantize`].
+/// [`elementwise::quantize`], but for the sums: whoever makes pairs of these integers adds them up.
 #[inline(never)]
-pub(in crate::kernels) fn quantize(values: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
+pub(in crate::kernels) fn quantize(values: &[f32], quants: &mut [i8], scales: &mut [f32], _: &mut [i32]) {
     let of_block = quants.chunks_mut(BLOCK).zip(values.chunks(BLOCK)).zip(scales);
     for ((quants, values), scale) in of_block {
         *scale = block(values, quants);
-    }
-    for (sum, quants) in sums.iter_mut().zip(quants.as_chunks::<GROUP>().0) {
-        *sum = sum_of_group(quants);
     }
 }
 
@@ -147,32 +144,7 @@ fn block(values: &[f32], quants: &mut [i8]) -> f32 {
     if fours.is_empty() || quants.as_ptr().align_offset(4) != 0 {
         return quantize_activations(values, quants);
     }
-    let mut max = 0_u32;
-    // SAFETY: reads the fours. Without their sign, floats compare as integers.
-    unsafe {
-        asm!(
-            r"
-            .macro smidgen_larger x
-            lsl \x, \x, #1
-            cmp \x, r4
-            it hi
-            movhi r4, \x
-            .endm
-            2:
-            ldm r12!, {{r0-r3}}
-            smidgen_larger r0
-            smidgen_larger r1
-            smidgen_larger r2
-            smidgen_larger r3
-            cmp r12, lr
-            bne 2b
-            .purgem smidgen_larger
-            ",
-            inout("r12") fours.as_ptr() => _, in("lr") fours.as_ptr_range().end, inout("r4") max,
-            out("r0") _, out("r1") _, out("r2") _, out("r3") _, options(nostack, readonly),
-        );
-    }
-    let max = rest.iter().fold(max >> 1, |max, x| max.max(x.to_bits() & 0x7FFF_FFFF));
+    let max = super::largest_magnitude(values.get(..n).unwrap_or(&[]));
     let (scale, inverse) = activation_scale(max);
     let (body, beyond) = quants.split_at_mut(n);
     beyond.fill(0);
@@ -219,39 +191,6 @@ fn block(values: &[f32], quants: &mut [i8]) -> f32 {
     scale
 }
 
-/// The sum of a group's integers: bytes are added in pairs of 16 bits, where 16 of them fit.
-#[inline(always)]
-fn sum_of_group(quants: &[i8; GROUP]) -> i32 {
-    let mut sum;
-    // SAFETY: reads the eight words; where they lie need not be a multiple of four.
-    unsafe {
-        asm!(
-            r"
-            .macro smidgen_word at
-            ldr {word}, [{quants}, #\at]
-            sxtab16 {sum}, {sum}, {word}
-            sxtab16 {sum}, {sum}, {word}, ror #8
-            .endm
-            mov {sum}, #0
-            smidgen_word 0
-            smidgen_word 4
-            smidgen_word 8
-            smidgen_word 12
-            smidgen_word 16
-            smidgen_word 20
-            smidgen_word 24
-            smidgen_word 28
-            mov {word}, #0x00010001
-            smuad {sum}, {sum}, {word}
-            .purgem smidgen_word
-            ",
-            quants = in(reg) quants.as_ptr(), word = out(reg) _, sum = out(reg) sum,
-            options(nostack, readonly),
-        );
-    }
-    sum
-}
-
 /// [`elementwise::silu_mul`].
 #[inline(never)]
 pub(in crate::kernels) fn silu_mul(gate: &mut [f32], up: &[f32]) {
@@ -261,49 +200,47 @@ pub(in crate::kernels) fn silu_mul(gate: &mut [f32], up: &[f32]) {
         return;
     }
     let range = gate.as_mut_ptr_range();
+    // The bits of n + 1.5 · 2²³ less these are 0 to 184 where |x| is about 64 or less, and such n can be
+    // added to an exponent.
+    let least = EXP[1].to_bits() - 92;
     // SAFETY: reads the constants, and both slices, of one length and not empty; writes the first.
     //
-    // In s13 is first x + n · ln 2, which is −r of `exp(−x)`; where |x| is 64 or more, or no number, the
-    // loop ends, and begins again behind the number that plain code has done.
+    // A polynomial's coefficients, loaded again for each number, become what it is up to there. In s13 is
+    // first x, then x + n · ln 2, which is −r of `exp(−x)`. Where |x| is larger, or no number, the loop ends,
+    // and begins again behind the number that plain code has done.
     unsafe {
         let mut at = range.start;
         let mut up = up.as_ptr();
         while at != range.end {
             asm!(
                 r"
-                vldm {constants}, {{s0-s10}}
+                vldm {constants}!, {{s0}}
+                vldr s12, [{constants}]
                 2:
                 vldr s11, [{at}]
-                vmov {bits}, s11
-                vmov.f32 s12, s1
-                vmls.f32 s12, s11, s0
-                lsl {bits}, #1
-                cmp {bits}, {most}
-                bhs 3f
-                vmov {bits}, s12
-                vsub.f32 s12, s12, s1
+                vldm {constants}, {{s1-s10}}
+                vmls.f32 s1, s11, s0
+                vmov {bits}, s1
+                sub {bits}, {least}
+                cmp {bits}, #184
+                bhi 3f
+                vsub.f32 s1, s1, s12
                 vmov.f32 s13, s11
-                vmla.f32 s13, s12, s2
-                vmla.f32 s13, s12, s3
-                vmov.f32 s12, s5
-                vmls.f32 s12, s4, s13
-                vmov.f32 s14, s6
-                vmls.f32 s14, s12, s13
-                vmov.f32 s12, s7
-                vmls.f32 s12, s14, s13
-                vmov.f32 s14, s8
-                vmls.f32 s14, s12, s13
-                vmov.f32 s12, s9
-                vmls.f32 s12, s14, s13
+                vmla.f32 s13, s1, s2
+                vmla.f32 s13, s1, s3
+                vmls.f32 s5, s4, s13
+                vmls.f32 s6, s5, s13
+                vmls.f32 s7, s6, s13
+                vmls.f32 s8, s7, s13
+                vmls.f32 s9, s8, s13
                 vmul.f32 s14, s13, s13
-                vnmls.f32 s13, s12, s14
+                vnmls.f32 s13, s9, s14
                 vadd.f32 s13, s13, s10
                 add {bits}, {one}, {bits}, lsl #23
                 vmov s14, {bits}
-                vmov.f32 s12, s10
-                vmla.f32 s12, s13, s14
+                vmla.f32 s10, s13, s14
                 vldmia {up}!, {{s15}}
-                vdiv.f32 s11, s11, s12
+                vdiv.f32 s11, s11, s10
                 vmul.f32 s11, s11, s15
                 vstmia {at}!, {{s11}}
                 cmp {at}, {end}
@@ -311,8 +248,8 @@ pub(in crate::kernels) fn silu_mul(gate: &mut [f32], up: &[f32]) {
                 3:
                 ",
                 at = inout(reg) at, up = inout(reg) up, end = in(reg) range.end, bits = out(reg) _,
-                constants = in(reg) EXP.as_ptr(), most = in(reg) 64.0_f32.to_bits() << 1,
-                one = in(reg) 1.0_f32.to_bits(), out("s0") _, out("s1") _, out("s2") _, out("s3") _,
+                constants = inout(reg) EXP.as_ptr() => _, least = in(reg) least,
+                one = in(reg) (127_u32 - 92) << 23, out("s0") _, out("s1") _, out("s2") _, out("s3") _,
                 out("s4") _, out("s5") _, out("s6") _, out("s7") _, out("s8") _, out("s9") _,
                 out("s10") _, out("s11") _, out("s12") _, out("s13") _, out("s14") _, out("s15") _,
                 options(nostack),
