@@ -203,32 +203,38 @@ fn attend_alone(
 #[inline(never)]
 pub(super) fn largest(scales: &[u8]) -> u8 {
     let (eights, rest) = scales.as_chunks::<8>();
-    let mut max = 0_u32;
-    if !eights.is_empty() && eights.as_ptr().align_offset(4) == 0 {
-        // SAFETY: reads those bytes. The flags of a subtraction say which of two bytes `sel` takes.
+    let (fours, rest) = rest.as_chunks::<4>();
+    let mut max = fours.first().map_or(0, |four| u32::from_le_bytes(*four));
+    if eights.as_ptr().align_offset(4) == 0 {
+        // SAFETY: reads the eights. The flags of a subtraction say which of two bytes `sel` takes.
         unsafe {
             asm!(
                 r"
+                b 3f
                 2:
                 ldrd {a}, {b}, [{at}], #8
                 usub8 {unused}, {a}, {max}
                 sel {max}, {a}, {max}
                 usub8 {unused}, {b}, {max}
                 sel {max}, {b}, {max}
+                3:
                 cmp {at}, {end}
                 bne 2b
+                ror {a}, {max}, #16
+                usub8 {unused}, {a}, {max}
+                sel {max}, {a}, {max}
+                ror {a}, {max}, #8
+                usub8 {unused}, {a}, {max}
+                sel {max}, {a}, {max}
                 ",
                 at = inout(reg) eights.as_ptr() => _, end = in(reg) eights.as_ptr_range().end,
                 a = out(reg) _, b = out(reg) _, unused = out(reg) _, max = inout(reg) max,
                 options(nostack, readonly),
             );
         }
-    } else {
-        for scale in eights.as_flattened() {
-            max = max.max((*scale).into());
-        }
+        return rest.iter().fold(max as u8, |max, &scale| max.max(scale));
     }
-    max.to_le_bytes().iter().chain(rest).fold(0, |max, &scale| max.max(scale))
+    scales.iter().fold(0, |max, &scale| max.max(scale))
 }
 
 /// The coarsest scores that [`weigh_quads`] can take.

@@ -6,6 +6,7 @@ mod attention;
 #[cfg(target_abi = "eabihf")]
 pub(crate) mod draw;
 mod query;
+mod seldom;
 #[cfg(target_abi = "eabihf")]
 mod steps;
 mod two;
@@ -24,16 +25,14 @@ pub(super) use attention::Dsp;
 /// What `for_every_level!` takes for this level: the definition where nothing here is faster.
 pub(super) mod for_cortex_m {
     pub(in crate::kernels) use super::attention::{store_key, store_value};
-    pub(in crate::kernels) use crate::kernels::attention::attend_f32;
-    pub(in crate::kernels) use crate::kernels::elementwise::{
-        gelu_all, layer_norm, rms_norm_in_place, rotate,
+    pub(in crate::kernels) use super::seldom::{
+        attend_f32, gelu_all, layer_norm, matvec_f16, matvec_f32, rms_norm_in_place,
     };
-    pub(in crate::kernels) use crate::kernels::scalar::{matvec_f16, matvec_f32};
 
     #[cfg(target_abi = "eabihf")]
-    pub(in crate::kernels) use super::steps::{add, quantize, rms_norm, silu_mul};
+    pub(in crate::kernels) use super::steps::{add, quantize, rms_norm, rotate, silu_mul};
     #[cfg(not(target_abi = "eabihf"))]
-    pub(in crate::kernels) use crate::kernels::elementwise::{add, quantize, rms_norm, silu_mul};
+    pub(in crate::kernels) use crate::kernels::elementwise::{add, quantize, rms_norm, rotate, silu_mul};
 }
 
 /// Groups in a block.
@@ -223,7 +222,7 @@ pub(super) unsafe fn matmul_quantized<const BITS: usize>(
             // Where rows are one block, quads lie one after the other.
             let step = if blocks == 1 { (left / QUAD * QUAD).max(QUAD) } else { QUAD };
             while left > 0 {
-                let (out, mut last) = (job.out, [0.0; QUAD]);
+                let (out, scales, mut last) = (job.out, job.scales, [0.0; QUAD]);
                 // The last quad may have fewer rows than four.
                 let rows = left.min(step);
                 if rows < QUAD {
@@ -246,7 +245,7 @@ pub(super) unsafe fn matmul_quantized<const BITS: usize>(
                 job.out = out.wrapping_add(rows);
                 job.weights = job.weights.wrapping_add(taken / QUAD * quad_bytes);
                 job.multipliers = job.multipliers.wrapping_add(taken / QUAD * groups * QUAD);
-                job.scales = job.scales.wrapping_add(taken / QUAD * blocks);
+                job.scales = scales.wrapping_add(taken / QUAD * blocks);
                 left -= rows;
             }
         }
@@ -272,6 +271,8 @@ unsafe fn fill<const BITS: usize>(quants: *const i8, words: *mut u32) {
 struct Job {
     /// At least one group of [`Pairs`].
     pairs_end: *const u32,
+    /// Four for every group.
+    multipliers: *const u8,
     pairs: *const u32,
     /// The next quad's, bf16.
     scales: *const [u16; QUAD],
@@ -281,8 +282,6 @@ struct Job {
     end: *mut f32,
     /// What the block's products are added to: for more than one quad it is zeros.
     sums: *const f32,
-    /// Four for every group.
-    multipliers: *const u8,
     weights: *const u8,
     x_scale: f32,
     #[cfg(not(target_abi = "eabihf"))]
@@ -325,8 +324,8 @@ macro_rules! quads {
             ",
             "vstm sp, {{s12-s15}}",
             r"
-            ldrd r1, r3, [sp, #24]
-            ldr r2, [sp, #36]
+            ldrd r1, r3, [sp, #28]
+            ldr r2, [sp, #40]
             ldrd r9, r10, [r1], #8
             vmov s0, s1, r4, r5
             vmov s2, s3, r6, r7
@@ -350,7 +349,7 @@ macro_rules! quads {
             vmla.f32 s18, s2, s6
             vmla.f32 s19, s3, s7
             vstm r3!, {{s16-s19}}
-            strd r1, r3, [sp, #24]
+            strd r1, r3, [sp, #28]
             ",
             out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _, out("s6") _,
             out("s7") _, out("s8") _, out("s9") _, out("s12") _, out("s13") _, out("s14") _, out("s15") _,
@@ -372,7 +371,7 @@ macro_rules! quads {
             ldr r3, [r1, #36]
             blx r3
             ldr r1, [sp, #44]
-            ldr r3, [r1, #12]
+            ldr r3, [r1, #16]
             ",
         );
     };
@@ -391,7 +390,7 @@ macro_rules! quads {
             $begin,
             r"
             2:
-            ldr r12, [sp, #20]
+            ldr r12, [sp, #24]
             ",
             $zero,
             "3:",
@@ -399,7 +398,7 @@ macro_rules! quads {
             "bne 3b",
             $add_scaled,
             r"
-            ldr r1, [sp, #32]
+            ldr r1, [sp, #36]
             cmp r3, r1
             bne 2b
             add sp, sp, #48
@@ -442,8 +441,7 @@ unsafe fn quads_q8(job: &mut Job) {
             smidgen_row_q8 r6, r2, \c, \x, \y
             smidgen_row_q8 r7, r3, \d, \x, \y
             .endm
-            ldr r3, [r12], #4
-            ldmia r12!, {{r8, r9, r10, lr}}
+            ldmia r12!, {{r3, r8, r9, r10, lr}}
             smidgen_chunk_q8 r8, r9, r3, r3, r3, r3
             smidgen_chunk_q8 r10, lr, r0, r1, r2, r3
             .rept 3
@@ -454,7 +452,7 @@ unsafe fn quads_q8(job: &mut Job) {
             .purgem smidgen_chunk_q8
             .purgem smidgen_row_q8
             ldm sp, {{r4-r7}}
-            ldr r10, [sp, #40]
+            ldrd lr, r10, [sp, #16]
             asr r0, #8
             asr r1, #8
             asr r2, #8
@@ -467,10 +465,9 @@ unsafe fn quads_q8(job: &mut Job) {
             ldrb r9, [r10, #-1]
             mla r6, r2, r8, r6
             mla r7, r3, r9, r7
-            str r10, [sp, #40]
-            ldr r10, [sp, #16]
+            str r10, [sp, #20]
             stm sp, {{r4-r7}}
-            cmp r12, r10
+            cmp r12, lr
             "
         );
     }
@@ -505,7 +502,6 @@ unsafe fn quads_q4(job: &mut Job) {
             smlad \sum, r10, r8, \sum
             .endm
             .macro smidgen_chunk_q4 a, b, c, d
-            ldmia r12!, {{r5-r8}}
             ldrd r9, lr, [r11], #8
             smidgen_row_q4 r9, r0, \a
             smidgen_row_q4 lr, r1, \b
@@ -514,27 +510,26 @@ unsafe fn quads_q4(job: &mut Job) {
             smidgen_row_q4 lr, r3, \d
             .endm
             mov r4, #0x000F000F
-            ldr r3, [r12], #4
+            ldmia r12!, {{r3, r5-r8}}
             smidgen_chunk_q4 r3, r3, r3, r3
             .rept 3
+            ldmia r12!, {{r5-r8}}
             smidgen_chunk_q4 r0, r1, r2, r3
             .endr
             .purgem smidgen_chunk_q4
             .purgem smidgen_row_q4
             ldm sp, {{r4-r7}}
-            ldr r10, [sp, #40]
-            ldrb r8, [r10], #4
-            ldrb r9, [r10, #-3]
-            smlabb r4, r0, r8, r4
-            ldrb r8, [r10, #-2]
-            smlabb r5, r1, r9, r5
-            ldrb r9, [r10, #-1]
-            smlabb r6, r2, r8, r6
-            smlabb r7, r3, r9, r7
-            str r10, [sp, #40]
-            ldr r10, [sp, #16]
+            ldrd lr, r10, [sp, #16]
+            ldr r8, [r10], #4
+            uxtb16 r9, r8
+            uxtb16 r8, r8, ror #8
+            smlabb r4, r0, r9, r4
+            smlabb r5, r1, r8, r5
+            smlabt r6, r2, r9, r6
+            smlabt r7, r3, r8, r7
+            str r10, [sp, #20]
             stm sp, {{r4-r7}}
-            cmp r12, r10
+            cmp r12, lr
             "
         );
     }
@@ -552,24 +547,38 @@ fn largest_magnitude(values: &[f32]) -> u32 {
     let (fours, rest) = values.as_chunks::<4>();
     let mut max = 0_u32;
     if !fours.is_empty() {
-        // SAFETY: reads the fours. Without their sign, floats compare as integers.
+        // Without their sign, floats compare as integers. A larger one is seldom.
+        // SAFETY: reads the fours.
         unsafe {
             asm!(
                 r"
-                .macro smidgen_larger x
-                cmp r4, \x, lsl #1
-                it lo
-                lsllo r4, \x, #1
-                .endm
                 2:
                 ldm r12!, {{r0-r3}}
-                smidgen_larger r0
-                smidgen_larger r1
-                smidgen_larger r2
-                smidgen_larger r3
+                3:
+                cmp r4, r0, lsl #1
+                blo 4f
+                cmp r4, r1, lsl #1
+                blo 5f
+                cmp r4, r2, lsl #1
+                blo 6f
+                cmp r4, r3, lsl #1
+                blo 7f
                 cmp r12, lr
                 bne 2b
-                .purgem smidgen_larger
+                b 8f
+                4:
+                lsl r4, r0, #1
+                b 3b
+                5:
+                lsl r4, r1, #1
+                b 3b
+                6:
+                lsl r4, r2, #1
+                b 3b
+                7:
+                lsl r4, r3, #1
+                b 3b
+                8:
                 ",
                 inout("r12") fours.as_ptr() => _, in("lr") fours.as_ptr_range().end, inout("r4") max,
                 out("r0") _, out("r1") _, out("r2") _, out("r3") _, options(nostack, readonly),

@@ -11,28 +11,50 @@ pub(super) const WIDEST: usize = 64;
 
 /// Two queries as pairs of 16 bits: of each four numbers 0 and 2, then 1 and 3, of the first; then of
 /// the second. Each is multiplied with its scale's fraction.
-pub(super) struct TwoPairs([[MaybeUninit<u32>; 4]; WIDEST / 4]);
+pub(super) struct TwoPairs {
+    words: [[MaybeUninit<u32>; 4]; WIDEST / 4],
+    /// How many fours of each are there.
+    n: [usize; 2],
+}
 
 impl TwoPairs {
     #[inline(always)]
     pub(super) fn new() -> Self {
-        Self([[MaybeUninit::uninit(); 4]; WIDEST / 4])
+        Self { words: [[MaybeUninit::uninit(); 4]; WIDEST / 4], n: [0; 2] }
     }
 
     #[inline(always)]
     pub(super) fn as_ptr(&self) -> *const u32 {
-        self.0.as_ptr().cast()
+        self.words.as_ptr().cast()
     }
 
-    /// Puts in the first query (`at` 0) or the second (2), a multiple of four numbers and at most
-    /// [`WIDEST`]. `None` if some number of it is none.
+    /// Puts in the first query (0) or the second (1), a multiple of four numbers and at most [`WIDEST`].
+    /// `None` if some number of it is none.
     #[inline(never)]
-    pub(super) fn fill(&mut self, at: usize, query: &[f32], largest_key: u8) -> Option<ScoreScale> {
+    pub(super) fn fill(&mut self, which: usize, query: &[f32], largest_key: u8) -> Option<ScoreScale> {
         let scale = QueryScale::new(super::largest_magnitude(query), query.len())?;
         let fraction = scale.fraction();
-        let mass = fill(&mut self.0, at, query.as_chunks().0, scale.inverse, fraction);
+        let fours = query.as_chunks().0;
+        let mass = fill(&mut self.words, 2 * which, fours, scale.inverse, fraction);
+        *self.n.get_mut(which)? = fours.len();
         // Magnitudes have been multiplied as well.
         Some(scale.scores(mass.checked_div(fraction).unwrap_or(0), query.len(), largest_key))
+    }
+
+    /// Multiplies a query by 2^`bits`, for which its numbers must have room.
+    pub(super) fn multiply(&mut self, which: usize, bits: u32) {
+        if bits == 0 {
+            return;
+        }
+        // Where the lower half's uppermost bits get to.
+        let across = ((1 << bits) - 1) << 16;
+        for words in self.words.iter_mut().take(self.n.get(which).copied().unwrap_or(0)) {
+            for word in words.iter_mut().skip(2 * which).take(2) {
+                // SAFETY: `fill` has written so many of this query's words.
+                let word = unsafe { word.assume_init_mut() };
+                *word = (*word << bits) & !across;
+            }
+        }
     }
 }
 

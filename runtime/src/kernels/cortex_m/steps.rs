@@ -191,6 +191,44 @@ fn block(values: &[f32], quants: &mut [i8]) -> f32 {
     scale
 }
 
+/// [`elementwise::rotate`].
+#[inline(never)]
+pub(in crate::kernels) fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let half = head.len() / 2;
+    if half == 0 || !half.is_multiple_of(2) || cos.len() < half || sin.len() < half {
+        return elementwise::rotate(head, cos, sin);
+    }
+    let low = head.as_mut_ptr();
+    // SAFETY: reads and writes both halves of the head, and reads as many cosines and sines, two at a time.
+    unsafe {
+        asm!(
+            r"
+            2:
+            vldmia {cos}!, {{s0, s1}}
+            vldmia {sin}!, {{s2, s3}}
+            vldm {low}, {{s4, s5}}
+            vldm {high}, {{s6, s7}}
+            vmul.f32 s8, s4, s0
+            vmul.f32 s9, s5, s1
+            vmul.f32 s10, s6, s0
+            vmul.f32 s11, s7, s1
+            vmls.f32 s8, s6, s2
+            vmls.f32 s9, s7, s3
+            vmla.f32 s10, s4, s2
+            vmla.f32 s11, s5, s3
+            vstmia {low}!, {{s8, s9}}
+            vstmia {high}!, {{s10, s11}}
+            cmp {low}, {end}
+            bne 2b
+            ",
+            cos = inout(reg) cos.as_ptr() => _, sin = inout(reg) sin.as_ptr() => _,
+            low = inout(reg) low => _, high = inout(reg) low.add(half) => _, end = in(reg) low.add(half),
+            out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _, out("s6") _,
+            out("s7") _, out("s8") _, out("s9") _, out("s10") _, out("s11") _, options(nostack),
+        );
+    }
+}
+
 /// [`elementwise::silu_mul`].
 #[inline(never)]
 pub(in crate::kernels) fn silu_mul(gate: &mut [f32], up: &[f32]) {

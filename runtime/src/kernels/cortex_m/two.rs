@@ -41,14 +41,22 @@ pub(super) fn attend_two(
     let mut pairs = TwoPairs::new();
     let (query_a, query_b) = queries.split_at_checked(head_dim)?;
     let a = pairs.fill(0, query_a, largest_key)?;
-    let b = pairs.fill(2, query_b, largest_key)?;
+    let b = pairs.fill(1, query_b, largest_key)?;
     if a.coarse.max(b.coarse) > MOST_COARSE {
         return None;
     }
+    // One shift for both: the other query is multiplied instead, as far as 16 bits go.
+    let shift = a.shift.max(b.shift);
+    let (more_a, more_b) = (shift - a.shift, shift - b.shift);
+    if more_a.max(more_b) > MOST_MORE || shift < (u32::from(largest_key) >> 3) + LEAST_SHIFT {
+        return None;
+    }
+    pairs.multiply(0, more_a);
+    pairs.multiply(1, more_b);
     let (whole, _) = scores.split_at_mut_checked(2 * (len / QUAD))?;
     let mut job = ScoreJob {
         codes: key_scales.as_ptr().cast(),
-        shifts: [a.shift, b.shift],
+        shift: 32 - shift as i32,
         max: [[i16::MIN; 2]; 2],
         out: whole.as_mut_ptr().cast(),
         end: whole.as_mut_ptr_range().end.cast(),
@@ -83,7 +91,8 @@ pub(super) fn attend_two(
     let sums = unsafe { weigh_two(scores, max, [a.coarse, b.coarse], value_scales, largest_value) };
     // SAFETY: so many quads of values and weights are there, and `out` is two heads.
     unsafe { mix_two(cache.values.as_ptr(), scores, out, head_dim) };
-    for (out, sum) in out.chunks_mut(head_dim).zip(sums) {
+    let (out_a, out_b) = out.split_at_mut_checked(head_dim)?;
+    for (out, sum) in [(out_a, sums[0]), (out_b, sums[1])] {
         let unit = unit(sum.into(), largest_value);
         for out in out {
             *out = out.to_bits() as i32 as f32 * unit;
@@ -92,13 +101,19 @@ pub(super) fn attend_two(
     Some(())
 }
 
+/// The most bits by which a query can be multiplied.
+const MOST_MORE: u32 = 4;
+/// A fraction of four bits that is shifted by 32 less so much has room in a signed word.
+const LEAST_SHIFT: u32 = 5;
+
 /// What [`score_quads`] goes through.
 #[repr(C)]
 struct ScoreJob {
     /// The next quad's key scales.
     codes: *const [u8; QUAD],
-    /// Both queries'.
-    shifts: [u32; 2],
+    /// By how many bits more than its exponent the fraction of a key's scale is shifted to the left, so that
+    /// the upper half of its product with an inner product is a score.
+    shift: i32,
     /// The largest scores of even and odd positions, of both queries.
     max: [[i16; 2]; 2],
     /// The next quad's scores: four of the first query, four of the second.
@@ -110,8 +125,9 @@ struct ScoreJob {
     back: usize,
 }
 
-/// The scores of two queries with quads of positions, at least one: what
-/// `ScoreScale::score` says, the query's fraction being in it already.
+/// The scores of two queries with quads of positions, at least one: what `ScoreScale::score` says, the
+/// query's fraction being in it already. A key's shift stops at 31 bits less than a word: what is smaller
+/// yet is 0 or −1 all the same.
 ///
 /// # Safety
 /// The job's codes, places and pairs are there, and as many quads of keys of `back + 8` bytes; the
@@ -162,65 +178,58 @@ unsafe fn score_quads(job: &mut ScoreJob, keys: *const i8, pairs_end: *const u32
             cmp r12, lr
             bne 3b
             4:
-            ldm sp, {{r4-r6}}
+            ldrd r4, r5, [sp]
             ldrb r7, [r4, #\at]
             ldrb r8, [r4, #\at + 1]
-            and r9, r7, #7
-            orr r9, #8
-            mul r0, r0, r9
-            mul r2, r2, r9
-            and r9, r8, #7
-            orr r9, #8
-            mul r1, r1, r9
-            mul r3, r3, r9
-            sub r9, r5, r7, lsr #3
-            asr r0, r0, r9
-            sub r9, r6, r7, lsr #3
-            asr r2, r2, r9
-            sub r9, r5, r8, lsr #3
-            asr r1, r1, r9
-            sub r9, r6, r8, lsr #3
-            asr r3, r3, r9
-            ldrd r8, r9, [sp, #12]
+            mov r9, #8
+            bfi r9, r7, #0, #3
+            add r7, r5, r7, lsr #3
+            usat r7, #5, r7
+            lsl r7, r9, r7
+            bfi r9, r8, #0, #3
+            add r8, r5, r8, lsr #3
+            usat r8, #5, r8
+            lsl r8, r9, r8
+            smmul r0, r0, r7
+            smmul r2, r2, r7
+            smmul r1, r1, r8
+            smmul r3, r3, r8
+            ldrd r8, r9, [sp, #8]
             pkhbt r0, r0, r1, lsl #16
             pkhbt r2, r2, r3, lsl #16
             ssub16 r1, r8, r0
             sel r8, r8, r0
             ssub16 r1, r9, r2
             sel r9, r9, r2
-            strd r8, r9, [sp, #12]
+            strd r8, r9, [sp, #8]
             .endm
             push {{r6, r7}}
             sub sp, #40
-            str r0, [sp, #36]
-            ldm r0!, {{r1-r5}}
-            stm sp, {{r1-r5}}
-            ldm r0, {{r1-r4}}
-            add r5, sp, #20
-            stm r5, {{r1-r4}}
-            ldr r12, [sp, #28]
+            str r0, [sp, #32]
+            ldm r0, {{r1-r8}}
+            stm sp, {{r1-r8}}
+            mov r12, r7
             2:
             smidgen_scores 0
-            ldr r7, [sp, #32]
-            ldr r12, [sp, #28]
-            ldr r6, [sp, #20]
+            ldr r6, [sp, #16]
+            ldrd r12, r7, [sp, #24]
             str r0, [r6]
             str r2, [r6, #8]
             sub r11, r7
             smidgen_scores 2
             add r4, #4
             str r4, [sp]
-            ldrd r6, r7, [sp, #20]
-            ldr r12, [sp, #28]
+            ldrd r6, r7, [sp, #16]
+            ldr r12, [sp, #24]
             str r0, [r6, #4]
             str r2, [r6, #12]
             add r6, #16
-            str r6, [sp, #20]
+            str r6, [sp, #16]
             sub r11, #8
             cmp r6, r7
             bne 2b
-            ldr r0, [sp, #36]
-            strd r8, r9, [r0, #12]
+            ldr r0, [sp, #32]
+            strd r8, r9, [r0, #8]
             add sp, #40
             pop {{r6, r7}}
             .purgem smidgen_scores
