@@ -1,0 +1,9 @@
+//! Finds the model that goes into flash and tells the linker about the board.
+
+use smidgen_firmware_build as firmware;
+
+fn main() {
+    firmware::model();
+    // Of esp-hal: memory, and what the ROM has.
+    firmware::link(&["-Tlinkall.x"]);
+}
