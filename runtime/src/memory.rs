@@ -344,10 +344,19 @@ pub struct Aligned<T: ?Sized>(pub T);
 /// microcontroller it stays in flash.
 ///
 /// The path is relative to the current source file, as for [`include_bytes!`].
+///
+/// `include_model!("story.smidgen", section = ".external_model")` has the linker put it elsewhere: into
+/// external flash that is mapped into memory, say, where the linker's script has such a section.
 #[macro_export]
 macro_rules! include_model {
     ($path:expr) => {{
         static ALIGNED: &$crate::Aligned<[u8]> = &$crate::Aligned(*include_bytes!($path));
+        &ALIGNED.0 as &'static [u8]
+    }};
+    ($path:expr, section = $section:literal) => {{
+        #[unsafe(link_section = $section)]
+        static ALIGNED: $crate::Aligned<[u8; include_bytes!($path).len()]> =
+            $crate::Aligned(*include_bytes!($path));
         &ALIGNED.0 as &'static [u8]
     }};
 }

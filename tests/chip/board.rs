@@ -83,6 +83,11 @@ pub fn build_with(
     build_program(board, model, name, settings, &["--bin", "smidgen-cortex-m"])
 }
 
+/// Builds the firmware with the model in external memory.
+pub fn build_external(board: Board, model: &Path, name: &str) -> Result<PathBuf, String> {
+    build_program(board, model, name, &[], &["--bin", "smidgen-cortex-m", "--features", "external"])
+}
+
 /// Builds the program that links only if nothing of the runtime can panic.
 pub fn build_bare(board: Board, model: &Path, name: &str) -> Result<PathBuf, String> {
     build_program(board, model, name, &[], &["--bin", "bare", "--features", "bare"])

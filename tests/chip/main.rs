@@ -4,8 +4,10 @@
 
 mod board;
 mod console;
+mod external;
 mod machine;
 mod models;
+mod page;
 mod riscv;
 #[path = "../../runtime/examples/tell.rs"]
 mod tell;

@@ -32,7 +32,11 @@ use report::Report;
 use settings::{Mode, Settings, SettingsError};
 
 /// The model, in flash.
+#[cfg(not(feature = "external"))]
 static FILE: &[u8] = include_model!(env!("SMIDGEN_MODEL_FILE"));
+/// The model, where the linker's script has external memory.
+#[cfg(feature = "external")]
+static FILE: &[u8] = include_model!(env!("SMIDGEN_MODEL_FILE"), section = ".external_model");
 
 /// The longest sequence: `SMIDGEN_CONTEXT`, or what the model was made for, but at most 256.
 const CONTEXT: usize = smidgen_console::context(FILE, option_env!("SMIDGEN_CONTEXT"), 256);
