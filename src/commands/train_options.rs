@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::ValueEnum;
 use smidgen_trainer::fit::Budget;
 use smidgen_trainer::run::config::{
-    self, DataConfig, Length, ModelConfig, OptimizerChoice, PrecisionChoice, RunConfig, ScheduleChoice,
-    TokenizerChoice, TrainingConfig, suggested_lr,
+    self, DataConfig, Length, ModelConfig, MomentsChoice, OptimizerChoice, PrecisionChoice, RunConfig,
+    ScheduleChoice, TokenizerChoice, TrainingConfig, suggested_lr,
 };
 
 use super::plan;
@@ -36,6 +36,10 @@ pub struct NewRun {
     /// it [default: auto]
     #[arg(long, value_enum)]
     precision: Option<Precision>,
+    /// How the optimizer remembers gradients: bf16 takes half the memory, and auto takes it where products
+    /// are bf16 [default: auto]
+    #[arg(long, value_enum)]
+    moments: Option<Precision>,
     /// Keep less for the backward pass and compute it again: the same bits in less memory, about a
     /// third slower.
     #[arg(long)]
@@ -214,6 +218,11 @@ impl NewRun {
                 Some(Precision::F32) => PrecisionChoice::F32,
                 Some(Precision::Bf16) => PrecisionChoice::Bf16,
                 Some(Precision::Auto) | None => PrecisionChoice::Auto,
+            },
+            moments: match self.moments {
+                Some(Precision::F32) => MomentsChoice::F32,
+                Some(Precision::Bf16) => MomentsChoice::Bf16,
+                Some(Precision::Auto) | None => MomentsChoice::Auto,
             },
             grad_checkpoint: self.grad_checkpoint,
             // 0 means: suitable for a model that is not known yet.

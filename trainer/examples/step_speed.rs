@@ -16,6 +16,7 @@ use peak::peak;
 
 use smidgen_runtime::config::{Architecture, Config};
 use smidgen_trainer::model::{Model, ModelError, ModelOptions, Precision, Workspace, forward_backward};
+use smidgen_trainer::moments::MomentType;
 use smidgen_trainer::optimizer::{AdamW, AdamWOptions};
 use smidgen_trainer::parallel::Pool;
 use smidgen_trainer::rng::Rng;
@@ -88,7 +89,9 @@ fn measure(case: &Case, threads: usize, time: Duration, precision: Precision) ->
     let seq_len = case.config.context_len as usize;
     let mut ws = Workspace::new(&model, case.batch, seq_len)?;
     ws.precision = precision;
-    let mut optimizer = AdamW::new(&model.layout, AdamWOptions::default());
+    // As `smidgen train` does unless told.
+    let kind = if precision == Precision::Bf16 { MomentType::Bf16 } else { MomentType::F32 };
+    let mut optimizer = AdamW::new(&model.layout, AdamWOptions::default()).with_moments(kind);
     let n = ws.rows();
     let mut rng = Rng::new(2);
     let tokens: Vec<u32> = (0..=n).map(|_| rng.below(case.config.vocab_size as usize) as u32).collect();
@@ -124,7 +127,8 @@ fn measure(case: &Case, threads: usize, time: Duration, precision: Precision) ->
     println!(
         "workspace {:.0} MiB, parameters and optimizer {:.0} MiB",
         ws.bytes() as f64 / f64::from(1 << 20),
-        (3 * 4 * model.params.len()) as f64 / f64::from(1 << 20)
+        ((4 + 2 * if kind == MomentType::Bf16 { 2 } else { 4 }) * model.params.len()) as f64
+            / f64::from(1 << 20)
     );
     for (what, time) in [("median", median), ("best", best)] {
         println!(

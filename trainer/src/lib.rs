@@ -8,6 +8,7 @@ pub mod fit;
 pub mod gemm;
 pub mod layers;
 pub mod model;
+pub mod moments;
 pub mod muon;
 pub mod optimizer;
 pub mod parallel;

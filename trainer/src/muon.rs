@@ -8,10 +8,13 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use half::bf16;
+
 use crate::gemm::{Add, Level, MatMut, MatRef, matmul_at};
 use crate::layers::math::{sum_map, vectorized};
 use crate::layers::sized;
 use crate::model::{Param, ParamLayout, Precision};
+use crate::moments::{Moments, Part, Stored, key, random};
 use crate::parallel::{Pool, SharedMut};
 
 /// Newton–Schulz steps.
@@ -88,16 +91,19 @@ impl Muon {
 
     /// One step at the learning rate `lr`. `params`, `grads` and `momentum` are arenas of the
     /// layout, of which only the matrices are touched; `grad_factor` scales the gradients first.
+    /// `count` is the number of the step, which decides how a momentum in bf16 is rounded.
     pub fn update(
         &self,
         pool: &Pool,
         params: &mut [f32],
         grads: &[f32],
-        momentum: &mut [f32],
+        momentum: &mut Moments,
+        count: u64,
         lr: f32,
         grad_factor: f32,
     ) {
-        let (params, momentum) = (SharedMut::new(params), SharedMut::new(momentum));
+        let (params, momentum) = (SharedMut::new(params), momentum.share());
+        let key = key(count);
         let level = self.precision.level();
         // A matrix is one thread's: products of single matrices are too small to share out.
         pool.run(self.matrices.len(), |index| {
@@ -109,7 +115,14 @@ impl Muon {
             let n = params.len();
             let small = matrix.rows.min(matrix.cols);
             let (step, rest) = sized(&mut scratch, 2 * n + 2 * small * small).split_at_mut(n);
-            mix(momentum, step, &grads[matrix.range()], self.options.momentum, grad_factor);
+            let grads = &grads[matrix.range()];
+            let keep = self.options.momentum;
+            match momentum {
+                Part::F32(momentum) => mix_f32(momentum, step, grads, keep, grad_factor),
+                Part::Bf16(momentum) => {
+                    mix_bf16(momentum, step, grads, keep, grad_factor, matrix.offset as u32, key);
+                }
+            }
             orthogonalize(level, pool, step, matrix.rows, matrix.cols, rest);
             let size = STEP_SIZE * (matrix.rows.max(matrix.cols) as f32).sqrt();
             let keep = 1.0 - f64::from(lr) * f64::from(self.options.weight_decay);
@@ -120,13 +133,41 @@ impl Muon {
 }
 
 vectorized! {
-    /// Nesterov's momentum: the step looks one gradient ahead.
-    fn mix(momentum: &mut [f32], step: &mut [f32], grads: &[f32], keep: f32, factor: f32) {
-        for ((momentum, step), &grad) in momentum.iter_mut().zip(step.iter_mut()).zip(grads) {
-            let grad = grad * factor;
-            *momentum = keep * *momentum + grad;
-            *step = keep * *momentum + grad;
-        }
+    fn mix_f32(momentum: &mut [f32], step: &mut [f32], grads: &[f32], keep: f32, factor: f32) {
+        mix(momentum, step, grads, keep, factor, 0, 0);
+    }
+}
+
+vectorized! {
+    fn mix_bf16(
+        momentum: &mut [bf16],
+        step: &mut [f32],
+        grads: &[f32],
+        keep: f32,
+        factor: f32,
+        first: u32,
+        key: u32,
+    ) {
+        mix(momentum, step, grads, keep, factor, first, key);
+    }
+}
+
+/// Nesterov's momentum: the step looks one gradient ahead.
+#[inline(always)]
+fn mix<M: Stored>(
+    momentum: &mut [M],
+    step: &mut [f32],
+    grads: &[f32],
+    keep: f32,
+    factor: f32,
+    first: u32,
+    key: u32,
+) {
+    for (i, ((momentum, step), &grad)) in momentum.iter_mut().zip(step.iter_mut()).zip(grads).enumerate() {
+        let grad = grad * factor;
+        let mean = keep * momentum.get() + grad;
+        *step = keep * mean + grad;
+        *momentum = M::put(mean, random(first.wrapping_add(i as u32), key)[0]);
     }
 }
 
@@ -195,6 +236,7 @@ fn orthogonalize(level: Level, pool: &Pool, x: &mut [f32], rows: usize, cols: us
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::moments::MomentType;
     use crate::rng::Rng;
 
     fn random(n: usize, seed: u64) -> Vec<f32> {
@@ -247,15 +289,16 @@ mod tests {
         let muon = Muon::new(&layout, MuonOptions { weight_decay: 0.5, ..MuonOptions::default() });
         assert_eq!(muon.matrices.len(), 4, "c_attn is three");
         let grads = random(layout.len(), 1);
-        let run = |threads| {
-            let (mut params, mut momentum) = (random(layout.len(), 2), vec![0.0; layout.len()]);
-            for _ in 0..3 {
-                muon.update(&Pool::new(threads), &mut params, &grads, &mut momentum, 0.1, 0.5);
+        let run = |threads, kind| {
+            let (mut params, mut momentum) = (random(layout.len(), 2), Moments::zeros(kind, layout.len()));
+            for step in 0..3 {
+                muon.update(&Pool::new(threads), &mut params, &grads, &mut momentum, step, 0.1, 0.5);
             }
             (params, momentum)
         };
-        let (params, momentum) = run(1);
-        assert!(run(3) == (params.clone(), momentum.clone()));
+        assert!(run(3, MomentType::Bf16) == run(1, MomentType::Bf16));
+        let (params, momentum) = run(1, MomentType::F32);
+        assert!(run(3, MomentType::F32) == (params.clone(), momentum));
         for param in layout.params() {
             let moved = params[param.range()] != random(layout.len(), 2)[param.range()];
             assert_eq!(moved, Muon::takes(param), "{}", param.name);
@@ -263,8 +306,9 @@ mod tests {
         // Each step takes 5 % away and adds 0.2 · √8 · 0.1 in every direction, against the gradient.
         let first = Muon { matrices: vec![muon.matrices[0]], ..muon.clone() };
         let range = first.matrices[0].range();
-        let (mut once, mut momentum) = (random(layout.len(), 2), vec![0.0; layout.len()]);
-        first.update(&Pool::new(1), &mut once, &grads, &mut momentum, 0.1, 1.0);
+        let (mut once, mut momentum) =
+            (random(layout.len(), 2), Moments::zeros(MomentType::F32, layout.len()));
+        first.update(&Pool::new(1), &mut once, &grads, &mut momentum, 0, 0.1, 1.0);
         let start = random(layout.len(), 2);
         let step: Vec<f32> = range.clone().map(|i| once[i] - 0.95 * start[i]).collect();
         let rms = (step.iter().map(|x| x * x).sum::<f32>() / step.len() as f32).sqrt();

@@ -3,8 +3,11 @@
 
 use std::ops::Range;
 
+use half::bf16;
+
 use crate::layers::math::{sum_map, vectorized};
 use crate::model::{Param, ParamLayout};
+use crate::moments::{MomentType, Moments, Part, Stored, key, random};
 use crate::parallel::{Pool, RowsMut, SharedMut};
 
 /// Elements of one job, and of one partial sum of the norm. Part of the definition of the
@@ -37,9 +40,9 @@ pub struct AdamW {
     /// What it was told.
     pub options: AdamWOptions,
     /// The running mean of gradients, in the order of the parameters.
-    pub m: Vec<f32>,
+    pub m: Moments,
     /// The running mean of squared gradients.
-    pub v: Vec<f32>,
+    pub v: Moments,
     /// Steps done.
     pub step: u64,
     /// Parts of the parameters that are one job, and whether they decay.
@@ -69,8 +72,14 @@ impl AdamW {
             let end = range.end;
             range.step_by(CHUNK).map(move |start| (start..(start + CHUNK).min(end), decay))
         });
-        let zeros = vec![0.0; layout.len()];
+        let zeros = Moments::zeros(MomentType::F32, layout.len());
         Self { options, m: zeros.clone(), v: zeros, step: 0, jobs: jobs.collect() }
+    }
+
+    /// The same, before its first step, with moments of that type.
+    pub fn with_moments(self, kind: MomentType) -> Self {
+        let zeros = Moments::zeros(kind, self.m.len());
+        Self { m: zeros.clone(), v: zeros, ..self }
     }
 
     /// One step: `params` move against `grads` at the learning rate `lr`, with the gradients
@@ -80,7 +89,7 @@ impl AdamW {
     /// sees it in what is returned.
     ///
     /// # Panics
-    /// When parameters, gradients and state differ in length.
+    /// When parameters, gradients and state differ in length, or the moments in type.
     pub fn update(
         &mut self,
         pool: &Pool,
@@ -91,6 +100,7 @@ impl AdamW {
     ) -> f32 {
         let lengths = [params.len(), grads.len(), self.v.len()];
         assert_eq!(lengths, [self.m.len(); 3], "parameters, gradients, state");
+        assert_eq!(self.m.kind(), self.v.kind(), "both moments are of one type");
         let norm = grad_norm(pool, grads);
         if !norm.is_finite() {
             return norm;
@@ -108,15 +118,22 @@ impl AdamW {
             root_factor: (1.0 / correction(beta_2).sqrt()) as f32,
         };
         let keep = (1.0 - f64::from(lr) * f64::from(weight_decay)) as f32;
-        let (params, m, v) =
-            (SharedMut::new(params), SharedMut::new(&mut self.m), SharedMut::new(&mut self.v));
+        let (params, m, v) = (SharedMut::new(params), self.m.share(), self.v.share());
+        let key = key(self.step);
         pool.run(self.jobs.len(), |job| {
             let (range, decay) = &self.jobs[job];
             // SAFETY: parameters do not overlap, so neither do the jobs' ranges, in any of the
             // three; the slices end with the job.
             let (params, m, v) =
                 unsafe { (params.range(range.clone()), m.range(range.clone()), v.range(range.clone())) };
-            update_chunk(params, m, v, &grads[range.clone()], &rates, if *decay { keep } else { 1.0 });
+            let (grads, keep) = (&grads[range.clone()], if *decay { keep } else { 1.0 });
+            match (m, v) {
+                (Part::F32(m), Part::F32(v)) => update_f32(params, m, v, grads, &rates, keep),
+                (Part::Bf16(m), Part::Bf16(v)) => {
+                    update_bf16(params, m, v, grads, &rates, keep, range.start as u32, key);
+                }
+                _ => unreachable!("both moments are of one type"),
+            }
         });
         norm
     }
@@ -157,22 +174,48 @@ vectorized! {
 }
 
 vectorized! {
-    fn update_chunk(
+    fn update_f32(params: &mut [f32], m: &mut [f32], v: &mut [f32], grads: &[f32], rates: &Rates, keep: f32) {
+        update_each(params, m, v, grads, rates, keep, 0, 0);
+    }
+}
+
+vectorized! {
+    fn update_bf16(
         params: &mut [f32],
-        m: &mut [f32],
-        v: &mut [f32],
+        m: &mut [bf16],
+        v: &mut [bf16],
         grads: &[f32],
         rates: &Rates,
         keep: f32,
+        first: u32,
+        key: u32,
     ) {
-        let &Rates { beta_1, beta_2, eps, grad_factor, step_size, root_factor } = rates;
-        let each = params.iter_mut().zip(m.iter_mut().zip(v.iter_mut())).zip(grads);
-        for ((param, (m, v)), &grad) in each {
-            let grad = grad * grad_factor;
-            *m = beta_1 * *m + (1.0 - beta_1) * grad;
-            *v = beta_2 * *v + (1.0 - beta_2) * grad * grad;
-            *param = keep * *param - step_size * *m / (v.sqrt() * root_factor + eps);
-        }
+        update_each(params, m, v, grads, rates, keep, first, key);
+    }
+}
+
+/// Parameters from `first` on. A step is made with the moments as they are before they are rounded.
+#[allow(clippy::too_many_arguments)]
+#[inline(always)]
+fn update_each<M: Stored>(
+    params: &mut [f32],
+    m: &mut [M],
+    v: &mut [M],
+    grads: &[f32],
+    rates: &Rates,
+    keep: f32,
+    first: u32,
+    key: u32,
+) {
+    let &Rates { beta_1, beta_2, eps, grad_factor, step_size, root_factor } = rates;
+    let each = params.iter_mut().zip(m.iter_mut().zip(v.iter_mut())).zip(grads);
+    for (i, ((param, (m, v)), &grad)) in each.enumerate() {
+        let grad = grad * grad_factor;
+        let mean = beta_1 * m.get() + (1.0 - beta_1) * grad;
+        let square = beta_2 * v.get() + (1.0 - beta_2) * grad * grad;
+        *param = keep * *param - step_size * mean / (square.sqrt() * root_factor + eps);
+        let [for_m, for_v] = random(first.wrapping_add(i as u32), key);
+        (*m, *v) = (M::put(mean, for_m), M::put(square, for_v));
     }
 }
 
@@ -203,11 +246,13 @@ mod tests {
 
     #[test]
     fn a_batch_can_be_learnt_by_heart() {
-        for architecture in [Architecture::Gpt2, Architecture::Llama] {
+        let kinds = [MomentType::F32, MomentType::Bf16];
+        let both = [Architecture::Gpt2, Architecture::Llama];
+        for (architecture, kind) in both.into_iter().flat_map(|one| kinds.map(|kind| (one, kind))) {
             let mut model = tiny(architecture);
             let pool = Pool::new(2);
             let mut ws = Workspace::new(&model, 3, 16).unwrap();
-            let mut optimizer = AdamW::new(&model.layout, AdamWOptions::default());
+            let mut optimizer = AdamW::new(&model.layout, AdamWOptions::default()).with_moments(kind);
             let mut rng = crate::rng::Rng::new(2);
             let tokens: Vec<u32> = (0..49).map(|_| rng.below(40) as u32).collect();
             let schedule = Schedule::cosine(1e-2, 1e-3, 10, 150);
@@ -218,16 +263,16 @@ mod tests {
                 let (params, lr) = (&mut model.params, schedule.learning_rate(step));
                 optimizer.update(&pool, params, ws.grads(), lr, Some(1.0));
             }
-            assert!(loss < 0.05, "{architecture:?}: {loss}");
+            assert!(loss < 0.05, "{architecture:?}, {kind:?}: {loss}");
         }
     }
 
     #[test]
     fn bits_do_not_depend_on_threads_and_a_stop_between() {
-        let run = |threads: usize, stop: bool| {
+        let run = |threads: usize, stop: bool, kind| {
             let mut model = tiny(Architecture::Gpt2);
             let pool = Pool::new(threads);
-            let mut optimizer = AdamW::new(&model.layout, AdamWOptions::default());
+            let mut optimizer = AdamW::new(&model.layout, AdamWOptions::default()).with_moments(kind);
             for step in 0..4 {
                 if stop && step == 2 {
                     let mut again = AdamW::new(&model.layout, optimizer.options);
@@ -240,9 +285,11 @@ mod tests {
             }
             model.params.into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
-        let want = run(1, false);
-        for threads in [1, 2, 3, 7] {
-            assert!(run(threads, true) == want, "{threads} threads");
+        for kind in [MomentType::F32, MomentType::Bf16] {
+            let want = run(1, false, kind);
+            for threads in [1, 2, 3, 7] {
+                assert!(run(threads, true, kind) == want, "{threads} threads, {kind:?}");
+            }
         }
     }
 

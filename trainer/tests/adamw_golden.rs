@@ -81,7 +81,7 @@ fn five_steps() {
     };
     close("matrix", &params[..12], &MATRIX);
     close("vector", &params[12..], &VECTOR);
-    close("m", &optimizer.m[..12], &M);
-    close("v", &optimizer.v[..12], &V);
+    close("m", &optimizer.m.to_f32()[..12], &M);
+    close("v", &optimizer.v.to_f32()[..12], &V);
     assert_eq!(optimizer.step, 5);
 }

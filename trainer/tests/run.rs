@@ -10,7 +10,7 @@ use smidgen_trainer::data::TokenCache;
 use smidgen_trainer::model::Precision;
 use smidgen_trainer::parallel::Pool;
 use smidgen_trainer::run::config::{
-    Arch, DataConfig, Length, ModelConfig, PrecisionChoice, Quant, TokenizerChoice,
+    Arch, DataConfig, Length, ModelConfig, MomentsChoice, PrecisionChoice, Quant, TokenizerChoice,
 };
 use smidgen_trainer::run::metrics::{self, Row};
 use smidgen_trainer::run::{Event, Outcome, Run, RunConfig, TrainError, finish};
@@ -449,6 +449,7 @@ fn bf16_learns_as_f32_does_and_is_kept_by_a_resumed_run() {
         |name: &str, precision| Run::create(learning(precision), Some(&dir.path().join(name))).unwrap();
     let auto = begin("auto", PrecisionChoice::Auto);
     assert_eq!(auto.config().training.precision, PrecisionChoice::Bf16, "what auto meant is written down");
+    assert_eq!(auto.config().training.moments, MomentsChoice::Bf16);
     let [auto, bf16, f32] = [auto, begin("bf16", PrecisionChoice::Bf16), begin("f32", PrecisionChoice::F32)]
         .map(|run| train(run, 2).unwrap());
     assert!(tensors(&auto) == tensors(&bf16));

@@ -40,15 +40,40 @@ vectorized! {
             let mean = sum_map(x, |x| x) / dim as f32;
             let variance = sum_map(x, |x| (x - mean) * (x - mean)) / dim as f32;
             let scale = 1.0 / (variance + eps).sqrt();
-            for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
-                *out = (x - mean) * scale * w;
-            }
-            if let Some(bias) = bias {
-                for (out, &b) in out.iter_mut().zip(bias) {
-                    *out += b;
-                }
-            }
             stats.copy_from_slice(&[mean, scale]);
+            normalize(out, x, stats, weight, bias);
+        }
+    }
+}
+
+/// `out` of [`forward`] once more, to the bit, from what it left in `stats`.
+pub fn again(pool: &Pool, out: &mut [f32], stats: &[f32], x: &[f32], weight: &[f32], bias: Option<&[f32]>) {
+    let dim = weight.len();
+    pool.for_rows(x.len() / dim, rows_per_job(dim), RowsMut::new(out, dim), |range, out| {
+        let x = &x[range.start * dim..range.end * dim];
+        normalize_rows(out, x, &stats[range.start * 2..], weight, bias);
+    });
+}
+
+vectorized! {
+    fn normalize_rows(out: &mut [f32], x: &[f32], stats: &[f32], weight: &[f32], bias: Option<&[f32]>) {
+        let dim = weight.len();
+        let rows = out.chunks_exact_mut(dim).zip(x.chunks_exact(dim));
+        for ((out, x), stats) in rows.zip(stats.chunks_exact(2)) {
+            normalize(out, x, stats, weight, bias);
+        }
+    }
+}
+
+#[inline(always)]
+fn normalize(out: &mut [f32], x: &[f32], stats: &[f32], weight: &[f32], bias: Option<&[f32]>) {
+    let (mean, scale) = (stats[0], stats[1]);
+    for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
+        *out = (x - mean) * scale * w;
+    }
+    if let Some(bias) = bias {
+        for (out, &b) in out.iter_mut().zip(bias) {
+            *out += b;
         }
     }
 }
@@ -148,6 +173,9 @@ mod tests {
             let mut out = vec![f32::NAN; rows * dim];
             let mut stats = vec![f32::NAN; rows * 2];
             forward(&pool, &mut out, &mut stats, &x, &weight, bias_used, 1e-5);
+            let mut twice = vec![f32::NAN; rows * dim];
+            again(&pool, &mut twice, &stats, &x, &weight, bias_used);
+            assert!(twice == out);
             let (mut d_x, mut d_w, mut d_b) = (vec![0.0; rows * dim], vec![0.0; dim], vec![0.0; dim]);
             let mut partial = vec![f32::NAN; 3];
             let d_bias = with_bias.then_some(&mut d_b[..]);

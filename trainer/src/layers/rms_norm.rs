@@ -29,11 +29,32 @@ vectorized! {
         let rows = out.chunks_exact_mut(dim).zip(x.chunks_exact(dim));
         for ((out, x), to) in rows.zip(scales) {
             let scale = 1.0 / (sum_map(x, |x| x * x) / dim as f32 + eps).sqrt();
-            for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
-                *out = x * scale * w;
-            }
+            normalize(out, x, scale, weight);
             *to = scale;
         }
+    }
+}
+
+/// `out` of [`forward`] once more, to the bit, from what it left in `scales`.
+pub fn again(pool: &Pool, out: &mut [f32], scales: &[f32], x: &[f32], weight: &[f32]) {
+    let dim = weight.len();
+    pool.for_rows(x.len() / dim, rows_per_job(dim), RowsMut::new(out, dim), |range, out| {
+        normalize_rows(out, &x[range.start * dim..range.end * dim], &scales[range], weight);
+    });
+}
+
+vectorized! {
+    fn normalize_rows(out: &mut [f32], x: &[f32], scales: &[f32], weight: &[f32]) {
+        let dim = weight.len();
+        let rows = out.chunks_exact_mut(dim).zip(x.chunks_exact(dim));
+        rows.zip(scales).for_each(|((out, x), &scale)| normalize(out, x, scale, weight));
+    }
+}
+
+#[inline(always)]
+fn normalize(out: &mut [f32], x: &[f32], scale: f32, weight: &[f32]) {
+    for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * scale * w;
     }
 }
 
@@ -115,6 +136,9 @@ mod tests {
             let mut out = vec![f32::NAN; rows * dim];
             let mut scales = vec![f32::NAN; rows];
             forward(&pool, &mut out, &mut scales, &x, &weight, 1e-5);
+            let mut twice = vec![f32::NAN; rows * dim];
+            again(&pool, &mut twice, &scales, &x, &weight);
+            assert!(twice == out);
             let (mut d_x, mut d_w) = (vec![0.0; rows * dim], vec![0.0; dim]);
             let mut partial = Vec::new();
             backward(&pool, &mut d_x, &mut d_w, &d_out, &x, &scales, &weight, &mut partial);

@@ -2,13 +2,14 @@
 
 use super::Model;
 use super::forward::{
-    attention_inputs, forward, head, mean_loss, qk_shape, qk_weights, qkv_stride, run_block,
+    attention_inputs, forward, head, mean_loss, norm_again, qk_shape, qk_weights, qkv_stride, run_block,
 };
 use super::layout::{Block, Span, Weighted};
 use super::regime::{Regime, Site};
-use super::workspace::{BlockState, Gradients, NormState, Workspace};
+use super::workspace::{BlockState, Gradients, Workspace};
 use crate::gemm::Level;
 use crate::layers::linear::{self, Shape};
+use crate::layers::rope::Rope;
 use crate::layers::{cross_entropy, embedding, gelu, layer_norm, qk_norm, rms_norm, sized, swiglu};
 use crate::parallel::Pool;
 
@@ -33,7 +34,7 @@ pub fn forward_backward(
     let g = &mut gradients;
     loss_and_head(model, ws, g, pool, targets, grad_scale);
     g.x.fill(0.0);
-    norm(model, pool, model.roles.final_norm, g, &ws.stream, &ws.final_norm);
+    norm(model, pool, model.roles.final_norm, g, &ws.stream, &ws.final_stats);
     let (regime, level) = (ws.regime, ws.precision.level());
     for (layer, block) in model.roles.blocks.iter().enumerate().rev() {
         let index = layer.min(ws.blocks.len() - 1);
@@ -44,8 +45,8 @@ pub fn forward_backward(
         let state = &mut ws.blocks[index];
         let (rows, seq_len) = (inputs.len(), ws.seq_len);
         let pass = Pass { model, block, layer, regime, level, pool, rows, seq_len };
-        pass.feed_forward(state, &mut ws.activated, g);
-        pass.attention(state, &ws.rope, g);
+        pass.feed_forward(state, &mut ws.activated, &mut ws.normed, g);
+        pass.attention(state, &ws.rope, &mut ws.normed, g);
     }
     let (table, positions) = both(&mut g.params, model.roles.embedding, model.roles.positions);
     let dim = model.config.dim as usize;
@@ -71,14 +72,14 @@ fn loss_and_head(
     for start in (0..ws.rows()).step_by(chunk) {
         let rows = start..(start + chunk).min(ws.rows());
         let logits = &mut ws.logits[..rows.len() * vocab];
-        head(model, pool, level, logits, &ws.final_norm.out, rows.start);
+        head(model, pool, level, logits, &ws.normed, rows.start);
         let (losses, targets) = (&mut ws.losses[rows.clone()], &targets[rows.clone()]);
         cross_entropy::forward(pool, losses, logits, targets, vocab, Some(scale), ws.regime.z_loss);
         let shape = Shape { rows: rows.len(), inputs: dim, outputs: vocab, level };
         let elements = rows.start * dim..rows.end * dim;
         let to = &mut g.normed[elements.clone()];
         linear::backward_input(pool, shape, to, logits, weight.of(&model.params));
-        let (d_weight, x) = (weight.of_mut(&mut g.params), &ws.final_norm.out[elements]);
+        let (d_weight, x) = (weight.of_mut(&mut g.params), &ws.normed[elements]);
         linear::backward_weight(pool, shape, d_weight, None, logits, x);
     }
 }
@@ -96,7 +97,13 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn feed_forward(&self, state: &mut BlockState, activated: &mut [f32], g: &mut Gradients) {
+    fn feed_forward(
+        &self,
+        state: &mut BlockState,
+        activated: &mut [f32],
+        normed: &mut [f32],
+        g: &mut Gradients,
+    ) {
         let (model, block, pool) = (self.model, self.block, self.pool);
         let (dim, ffn) = (model.config.dim as usize, model.config.ffn_dim as usize);
         let (down, up) = (self.shape(ffn, dim), self.shape(dim, model.up_width()));
@@ -114,11 +121,12 @@ impl Pass<'_> {
         let weight = block.up.weight.of(&model.params);
         linear::backward_input(pool, up, &mut g.normed, &state.up, weight);
         let (d_weight, d_bias) = both(&mut g.params, block.up.weight, block.up.bias);
-        linear::backward_weight(pool, up, d_weight, d_bias, &state.up, &state.norm_2.out);
-        norm(model, pool, block.norm_2, g, &state.middle, &state.norm_2);
+        norm_again(model, self.regime, pool, block.norm_2, &state.middle, &state.stats_2, normed);
+        linear::backward_weight(pool, up, d_weight, d_bias, &state.up, normed);
+        norm(model, pool, block.norm_2, g, &state.middle, &state.stats_2);
     }
 
-    fn attention(&self, state: &BlockState, rope: &crate::layers::rope::Rope, g: &mut Gradients) {
+    fn attention(&self, state: &BlockState, rope: &Rope, normed: &mut [f32], g: &mut Gradients) {
         let (model, block, pool) = (self.model, self.block, self.pool);
         let (dim, q_dim) = (model.config.dim as usize, model.config.q_dim());
         let (out, qkv) = (self.shape(q_dim, dim), self.shape(dim, qkv_stride(model)));
@@ -153,8 +161,9 @@ impl Pass<'_> {
         let weight = block.qkv.weight.of(&model.params);
         linear::backward_input(pool, qkv, &mut g.normed, &g.qkv, weight);
         let (d_weight, d_bias) = both(&mut g.params, block.qkv.weight, block.qkv.bias);
-        linear::backward_weight(pool, qkv, d_weight, d_bias, &g.qkv, &state.norm_1.out);
-        norm(model, pool, block.norm_1, g, &state.x, &state.norm_1);
+        norm_again(model, self.regime, pool, block.norm_1, &state.x, &state.stats_1, normed);
+        linear::backward_weight(pool, qkv, d_weight, d_bias, &g.qkv, normed);
+        norm(model, pool, block.norm_1, g, &state.x, &state.stats_1);
     }
 
     /// The gradient of a branch's output, given that of the stream: the same but for dropout.
@@ -174,10 +183,10 @@ impl Pass<'_> {
 }
 
 /// Adds to `g.x` the gradient of a norm's input, given that of its output in `g.normed`.
-fn norm(model: &Model, pool: &Pool, layer: Weighted, g: &mut Gradients, x: &[f32], state: &NormState) {
+fn norm(model: &Model, pool: &Pool, layer: Weighted, g: &mut Gradients, x: &[f32], stats: &[f32]) {
     let weight = layer.weight.of(&model.params);
     let (d_weight, d_bias) = both(&mut g.params, layer.weight, layer.bias);
-    let (d_x, d_out, stats, partial) = (&mut g.x, &g.normed, &state.stats, &mut g.partial);
+    let (d_x, d_out, partial) = (&mut g.x, &g.normed, &mut g.partial);
     if model.is_llama() {
         rms_norm::backward(pool, d_x, d_weight, d_out, x, stats, weight, partial);
     } else {

@@ -2,8 +2,8 @@
 
 use super::Model;
 use super::layout::{Block, Span, Weighted};
-use super::regime::Site;
-use super::workspace::{BlockState, NormState, Workspace};
+use super::regime::{Regime, Site};
+use super::workspace::{BlockState, Workspace};
 use crate::gemm::Level;
 use crate::layers::attention::{Inputs, Strided};
 use crate::layers::linear::{self, Shape};
@@ -24,7 +24,7 @@ pub fn forward_loss(model: &Model, ws: &mut Workspace, pool: &Pool, inputs: &[u3
     for start in (0..ws.rows()).step_by(chunk) {
         let rows = start..(start + chunk).min(ws.rows());
         let logits = &mut ws.logits[..rows.len() * vocab];
-        head(model, pool, ws.precision.level(), logits, &ws.final_norm.out, rows.start);
+        head(model, pool, ws.precision.level(), logits, &ws.normed, rows.start);
         let losses = &mut ws.losses[rows.clone()];
         cross_entropy::forward(pool, losses, logits, &targets[rows], vocab, None, 0.0);
     }
@@ -39,7 +39,7 @@ pub fn logits(model: &Model, ws: &mut Workspace, pool: &Pool, inputs: &[u32], ou
     forward(model, ws, pool, inputs);
     out.clear();
     out.resize(ws.rows() * model.config.vocab_size as usize, 0.0);
-    head(model, pool, ws.precision.level(), out, &ws.final_norm.out, 0);
+    head(model, pool, ws.precision.level(), out, &ws.normed, 0);
 }
 
 /// The logits of some rows, from row `start` of the final norm's output on.
@@ -82,8 +82,7 @@ pub(super) fn forward(model: &Model, ws: &mut Workspace, pool: &Pool, inputs: &[
             std::mem::swap(kept, &mut ws.blocks[state].x);
         }
     }
-    norm(model, pool, roles.final_norm, &ws.stream, &mut ws.final_norm);
-    ws.regime.round(pool, &mut ws.final_norm.out, dim);
+    norm(model, ws.regime, pool, roles.final_norm, &ws.stream, &mut ws.final_stats, &mut ws.normed);
 }
 
 /// One block: from its state's `x` to the stream.
@@ -105,9 +104,8 @@ pub(super) fn run_block(
         linear::forward(pool, shape, y, x, layer.weight.of(&model.params), bias, residual);
     };
 
-    norm(model, pool, block.norm_1, &state.x, &mut state.norm_1);
-    regime.round(pool, &mut state.norm_1.out, dim);
-    apply(block.qkv, shape(dim, q_dim + 2 * kv_dim), &mut state.qkv, &state.norm_1.out, None);
+    norm(model, regime, pool, block.norm_1, &state.x, &mut state.stats_1, &mut ws.normed);
+    apply(block.qkv, shape(dim, q_dim + 2 * kv_dim), &mut state.qkv, &ws.normed, None);
     place(model, block, ws, pool, index);
     let state = &mut ws.blocks[index];
     let (attended, log_sums) = (&mut state.attended, &mut state.log_sums);
@@ -130,9 +128,8 @@ pub(super) fn run_block(
         apply(block.attention_out, shape(q_dim, dim), &mut state.middle, attended, Some(&state.x));
     }
 
-    norm(model, pool, block.norm_2, &state.middle, &mut state.norm_2);
-    regime.round(pool, &mut state.norm_2.out, dim);
-    apply(block.up, shape(dim, model.up_width()), &mut state.up, &state.norm_2.out, None);
+    norm(model, regime, pool, block.norm_2, &state.middle, &mut state.stats_2, &mut ws.normed);
+    apply(block.up, shape(dim, model.up_width()), &mut state.up, &ws.normed, None);
     if model.is_llama() {
         swiglu::forward(pool, &mut ws.activated, &state.up, ffn);
     } else {
@@ -194,13 +191,41 @@ pub(super) fn attention_inputs<'a>(model: &Model, qkv: &'a [f32], qk: &'a [f32])
     }
 }
 
-fn norm(model: &Model, pool: &Pool, layer: Weighted, x: &[f32], state: &mut NormState) {
+/// What the product after a norm sees.
+fn norm(
+    model: &Model,
+    regime: Regime,
+    pool: &Pool,
+    layer: Weighted,
+    x: &[f32],
+    stats: &mut [f32],
+    out: &mut [f32],
+) {
     let (weight, eps) = (layer.weight.of(&model.params), model.config.norm_eps);
-    let NormState { out, stats } = state;
     if model.is_llama() {
         rms_norm::forward(pool, out, stats, x, weight, eps);
     } else {
         let bias = layer.bias.map(|b| b.of(&model.params));
         layer_norm::forward(pool, out, stats, x, weight, bias, eps);
     }
+    regime.round(pool, out, model.config.dim as usize);
+}
+
+/// The same once more, on the way back, from the statistics that it left.
+pub(super) fn norm_again(
+    model: &Model,
+    regime: Regime,
+    pool: &Pool,
+    layer: Weighted,
+    x: &[f32],
+    stats: &[f32],
+    out: &mut [f32],
+) {
+    let weight = layer.weight.of(&model.params);
+    if model.is_llama() {
+        rms_norm::again(pool, out, stats, x, weight);
+    } else {
+        layer_norm::again(pool, out, stats, x, weight, layer.bias.map(|b| b.of(&model.params)));
+    }
+    regime.round(pool, out, model.config.dim as usize);
 }

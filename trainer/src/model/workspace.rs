@@ -19,20 +19,14 @@ enum Kept {
     Everything,
 }
 
-/// A norm's output and what its backward pass needs besides.
-#[derive(Default)]
-pub(super) struct NormState {
-    pub(super) out: Vec<f32>,
-    /// LayerNorm: `[rows, 2]`; RMSNorm: `[rows]`.
-    pub(super) stats: Vec<f32>,
-}
-
-/// What a block leaves for its backward pass. One row a token.
+/// What a block leaves for its backward pass. One row a token. What norms give is not among it: from
+/// their inputs it comes again, faster than all of it could be kept.
 #[derive(Default)]
 pub(super) struct BlockState {
     /// The residual stream before the block, `[rows, dim]`.
     pub(super) x: Vec<f32>,
-    pub(super) norm_1: NormState,
+    /// Of the first norm; LayerNorm: `[rows, 2]`; RMSNorm: `[rows]`.
+    pub(super) stats_1: Vec<f32>,
     /// Queries, keys, values, `[rows, q_dim + 2·kv_dim]`; rotated unless `qk` has that.
     pub(super) qkv: Vec<f32>,
     /// With q/k norms: normalized and rotated queries and keys, `[rows, q_dim + kv_dim]`.
@@ -45,7 +39,8 @@ pub(super) struct BlockState {
     pub(super) attended: Vec<f32>,
     /// The residual stream between attention and feed-forward, `[rows, dim]`.
     pub(super) middle: Vec<f32>,
-    pub(super) norm_2: NormState,
+    /// Of the second norm.
+    pub(super) stats_2: Vec<f32>,
     /// Before the activation, `[rows, ffn_dim]` or, gate and up, `[rows, 2·ffn_dim]`.
     pub(super) up: Vec<f32>,
 }
@@ -89,7 +84,10 @@ pub struct Workspace {
     pub(super) kept: Vec<Vec<f32>>,
     /// The residual stream after the last block run, `[rows, dim]`.
     pub(super) stream: Vec<f32>,
-    pub(super) final_norm: NormState,
+    /// What the last norm that ran gave, `[rows, dim]`.
+    pub(super) normed: Vec<f32>,
+    /// Of the final norm.
+    pub(super) final_stats: Vec<f32>,
     /// After the activation, `[rows, ffn_dim]`; in the backward pass at first its gradient.
     pub(super) activated: Vec<f32>,
     /// `[chunk, vocab]`.
@@ -145,18 +143,18 @@ impl Workspace {
         ]
         .map(|x| x as usize);
         let (q_dim, kv_dim) = (config.q_dim(), config.kv_dim());
-        let norm = || NormState { out: of(dim), stats: of(model.stats_width()) };
+        let stats = || of(model.stats_width());
         let has_qk = usize::from(model.options.qk_norm);
         let block = || BlockState {
             x: of(dim),
-            norm_1: norm(),
+            stats_1: stats(),
             qkv: of(q_dim + 2 * kv_dim),
             qk: of(has_qk * (q_dim + kv_dim)),
             qk_scales: of(has_qk * (n_heads + n_kv_heads)),
             log_sums: of(n_heads),
             attended: of(q_dim),
             middle: of(dim),
-            norm_2: norm(),
+            stats_2: stats(),
             up: of(model.up_width()),
         };
         let chunk = rows_of_logits(rows, vocab);
@@ -172,7 +170,8 @@ impl Workspace {
                 .collect(),
             kept: (0..if kept == Kept::Inputs { config.n_layers } else { 0 }).map(|_| of(dim)).collect(),
             stream: of(dim),
-            final_norm: norm(),
+            normed: of(dim),
+            final_stats: stats(),
             activated: of(ffn),
             logits: vec![0.0; chunk * vocab],
             losses: of(1),
@@ -222,20 +221,27 @@ impl Workspace {
 
     /// Bytes of all activations and gradients.
     pub fn bytes(&self) -> usize {
-        let norm = |n: &NormState| n.out.len() + n.stats.len();
         let block = |b: &BlockState| {
+            let norms = b.stats_1.len() + b.stats_2.len();
             let vectors = [&b.x, &b.qkv, &b.qk, &b.qk_scales, &b.log_sums, &b.attended, &b.middle, &b.up];
-            vectors.iter().map(|v| v.len()).sum::<usize>() + norm(&b.norm_1) + norm(&b.norm_2)
+            vectors.iter().map(|v| v.len()).sum::<usize>() + norms
         };
         let gradients = self.gradients.as_ref().map_or(0, |g| {
             let vectors =
                 [&g.params, &g.x, &g.normed, &g.qkv, &g.attended, &g.partial, &g.scratch, &g.rounded];
             vectors.iter().map(|v| v.len()).sum()
         });
-        let rest = [&self.stream, &self.activated, &self.logits, &self.losses, &self.scratch];
+        let rest = [
+            &self.stream,
+            &self.normed,
+            &self.final_stats,
+            &self.activated,
+            &self.logits,
+            &self.losses,
+            &self.scratch,
+        ];
         let elements = self.blocks.iter().map(block).sum::<usize>()
             + self.kept.iter().map(Vec::len).sum::<usize>()
-            + norm(&self.final_norm)
             + rest.iter().map(|v| v.len()).sum::<usize>()
             + gradients;
         elements * size_of::<f32>()

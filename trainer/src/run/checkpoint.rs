@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 use std::fs::{self, File};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use half::bf16;
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, View};
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,7 @@ use super::plan::Plan;
 use super::weights;
 use crate::data::files::write_json;
 use crate::model::{Model, ParamLayout};
+use crate::moments::Moments;
 use crate::optimizer::AdamW;
 use crate::qat::Steps;
 
@@ -125,8 +128,8 @@ pub(super) fn read(folder: &Path, model: &mut Model, optimizer: &mut AdamW) -> R
     let checkpoint = huggingface::open(folder, &TokenizerChoice::None)?;
     weights::read_into(model, &checkpoint, folder)?;
     let file = MemoryFile::open(folder)?;
-    file.read_arena("m", &model.layout, &mut optimizer.m)?;
-    file.read_arena("v", &model.layout, &mut optimizer.v)?;
+    file.read_moments("m", &model.layout, &mut optimizer.m)?;
+    file.read_moments("v", &model.layout, &mut optimizer.v)?;
     if file.has_arena(EXACT, &model.layout) {
         file.read_arena(EXACT, &model.layout, &mut model.params)?;
     }
@@ -141,7 +144,7 @@ pub(super) fn read_steps(folder: &Path, groups: usize) -> Result<Option<Steps>, 
     }
     let mut all = STEPS.map(|_| vec![0.0; groups]);
     for (name, values) in STEPS.iter().zip(&mut all) {
-        file.read(&step_name(name), &[groups], values)?;
+        file.read(&step_name(name), &[groups], Dtype::F32, values, f32::from_le_bytes)?;
     }
     let [scales, multipliers, m, v] = all;
     Ok(Some(Steps { scales, multipliers, m, v }))
@@ -159,12 +162,37 @@ fn step_name(what: &str) -> String {
 /// A tensor of the optimizer's: one moment of one parameter.
 struct Moment<'a> {
     shape: &'a [usize],
-    values: &'a [f32],
+    values: Values<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Values<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [bf16]),
+}
+
+impl<'a> Values<'a> {
+    fn of(moments: &'a Moments) -> Self {
+        match moments {
+            Moments::F32(values) => Self::F32(values),
+            Moments::Bf16(values) => Self::Bf16(values),
+        }
+    }
+
+    fn range(self, range: Range<usize>) -> Self {
+        match self {
+            Self::F32(values) => Self::F32(&values[range]),
+            Self::Bf16(values) => Self::Bf16(&values[range]),
+        }
+    }
 }
 
 impl View for Moment<'_> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        match self.values {
+            Values::F32(_) => Dtype::F32,
+            Values::Bf16(_) => Dtype::BF16,
+        }
     }
 
     fn shape(&self) -> &[usize] {
@@ -172,32 +200,39 @@ impl View for Moment<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        self.values.iter().flat_map(|value| value.to_le_bytes()).collect()
+        match self.values {
+            Values::F32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Values::Bf16(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        }
     }
 
     fn data_len(&self) -> usize {
-        self.values.len() * 4
+        match self.values {
+            Values::F32(values) => size_of_val(values),
+            Values::Bf16(values) => size_of_val(values),
+        }
     }
 }
 
 /// Writes `m.NAME` and `v.NAME` for every parameter, in the shapes of the arena, and with rounded
 /// weights `exact.NAME` and the steps.
 fn write_memory(path: &Path, layout: &ParamLayout, memory: &Memory<'_>) -> Result<(), TrainError> {
-    let mut arenas = vec![("m", &memory.optimizer.m[..]), ("v", &memory.optimizer.v)];
+    let AdamW { m, v, .. } = memory.optimizer;
+    let mut arenas = vec![("m", Values::of(m)), ("v", Values::of(v))];
     let mut tensors = Vec::new();
     let groups;
     if let Some(Rounding { exact, steps }) = &memory.rounding {
-        arenas.push((EXACT, exact));
+        arenas.push((EXACT, Values::F32(exact)));
         if let Some(Steps { scales, multipliers, m, v }) = steps {
             groups = [scales.len()];
             for (name, values) in STEPS.iter().zip([scales, multipliers, m, v]) {
-                tensors.push((step_name(name), Moment { shape: &groups, values }));
+                tensors.push((step_name(name), Moment { shape: &groups, values: Values::F32(values) }));
             }
         }
     }
     for (prefix, values) in arenas {
         for param in layout.params() {
-            let values = &values[param.range()];
+            let values = values.range(param.range());
             tensors.push((format!("{prefix}.{}", param.name), Moment { shape: &param.shape, values }));
         }
     }
@@ -241,16 +276,26 @@ impl MemoryFile {
         layout.params().first().is_some_and(|param| self.has(&format!("{prefix}.{}", param.name)))
     }
 
-    fn read(&self, name: &str, shape: &[usize], values: &mut [f32]) -> Result<(), TrainError> {
+    /// A tensor of elements of `N` bytes.
+    fn read<T, const N: usize>(
+        &self,
+        name: &str,
+        shape: &[usize],
+        dtype: Dtype,
+        values: &mut [T],
+        from_bytes: impl Fn([u8; N]) -> T,
+    ) -> Result<(), TrainError> {
         let tensors = self.tensors()?;
         let tensor = tensors.tensor(name).map_err(|error| self.bad(error.to_string()))?;
-        if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
-            let (dtype, found) = (tensor.dtype(), tensor.shape());
-            return Err(self.bad(format!("tensor `{name}` is {dtype:?} {found:?}, expected F32 {shape:?}")));
+        if tensor.dtype() != dtype || tensor.shape() != shape {
+            let (is, found) = (tensor.dtype(), tensor.shape());
+            return Err(
+                self.bad(format!("tensor `{name}` is {is:?} {found:?}, expected {dtype:?} {shape:?}"))
+            );
         }
-        let floats = tensor.data().chunks_exact(4);
-        for (value, bytes) in values.iter_mut().zip(floats) {
-            *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        let (elements, _) = tensor.data().as_chunks::<N>();
+        for (value, &bytes) in values.iter_mut().zip(elements) {
+            *value = from_bytes(bytes);
         }
         Ok(())
     }
@@ -258,7 +303,25 @@ impl MemoryFile {
     /// The tensors of all parameters with that prefix.
     fn read_arena(&self, prefix: &str, layout: &ParamLayout, arena: &mut [f32]) -> Result<(), TrainError> {
         layout.params().iter().try_for_each(|param| {
-            self.read(&format!("{prefix}.{}", param.name), &param.shape, &mut arena[param.range()])
+            let (name, values) = (format!("{prefix}.{}", param.name), &mut arena[param.range()]);
+            self.read(&name, &param.shape, Dtype::F32, values, f32::from_le_bytes)
+        })
+    }
+
+    /// The same, of the type that the run has them in.
+    fn read_moments(
+        &self,
+        prefix: &str,
+        layout: &ParamLayout,
+        moments: &mut Moments,
+    ) -> Result<(), TrainError> {
+        let arena = match moments {
+            Moments::F32(arena) => return self.read_arena(prefix, layout, arena),
+            Moments::Bf16(arena) => arena,
+        };
+        layout.params().iter().try_for_each(|param| {
+            let (name, values) = (format!("{prefix}.{}", param.name), &mut arena[param.range()]);
+            self.read(&name, &param.shape, Dtype::BF16, values, bf16::from_le_bytes)
         })
     }
 }
@@ -267,6 +330,7 @@ impl MemoryFile {
 mod tests {
     use super::*;
     use crate::model::ModelOptions;
+    use crate::moments::MomentType;
     use crate::optimizer::AdamWOptions;
     use crate::run::config::{Arch, ModelConfig};
     use smidgen_runtime::tokenizer::PreTokenizer;
@@ -309,11 +373,12 @@ mod tests {
         let mut model = Model::new(config.model.with_vocab(257).unwrap(), options).unwrap();
         model.init(3);
         let mut optimizer = AdamW::new(&model.layout, AdamWOptions::default());
-        for i in 0..model.params.len() {
-            model.params[i] += (i as f32).sin() * 1e-3;
-            optimizer.m[i] = (i as f32).cos();
-            optimizer.v[i] = 1.0 / (1.0 + i as f32);
+        let n = model.params.len();
+        for (i, param) in model.params.iter_mut().enumerate() {
+            *param += (i as f32).sin() * 1e-3;
         }
+        optimizer.m = Moments::F32((0..n).map(|i| (i as f32).cos()).collect());
+        optimizer.v = Moments::F32((0..n).map(|i| 1.0 / (1.0 + i as f32)).collect());
         (config, model, optimizer)
     }
 
@@ -373,6 +438,22 @@ mod tests {
             let spec = read.tokenizer.unwrap();
             assert_eq!((spec.tokens, spec.add_bos), (tokenizer().tokens, tokenizer().add_bos));
         }
+    }
+
+    #[test]
+    fn moments_in_bf16_come_back_and_are_not_taken_for_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, mut model, optimizer) = filled(Arch::Llama, ModelOptions::default());
+        let Moments::F32(m) = &optimizer.m else { panic!("filled with f32") };
+        let mut half = optimizer.clone().with_moments(MomentType::Bf16);
+        half.m = Moments::Bf16(m.iter().map(|&x| bf16::from_f32(x)).collect());
+        write(dir.path(), &model, &plain(&half), &tokenizer(), "test", &state(&config)).unwrap();
+        let mut again = optimizer.clone().with_moments(MomentType::Bf16);
+        read(dir.path(), &mut model, &mut again).unwrap();
+        assert!(again.m == half.m && again.v == half.v);
+        let mut other = optimizer.clone();
+        let error = read(dir.path(), &mut model, &mut other).unwrap_err().to_string();
+        assert!(error.contains("is BF16 [") && error.contains("expected F32 ["), "{error}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::error::TrainError;
 use super::stdin::STDIN;
 use crate::data::Corpus;
 use crate::model::{ModelOptions, Precision};
+use crate::moments::MomentType;
 
 /// The epsilon of every norm of a new model, as in GPT-2 and Llama.
 const NORM_EPS: f32 = 1e-5;
@@ -165,6 +166,43 @@ pub enum PrecisionChoice {
     Bf16,
 }
 
+/// How the optimizer's memory is kept, as it stands in `run.json` and on the command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MomentsChoice {
+    /// As the products are computed; decided when the run begins, and kept.
+    #[default]
+    Auto,
+    /// In f32.
+    F32,
+    /// In bf16, half the memory, rounded at random.
+    Bf16,
+}
+
+impl MomentsChoice {
+    /// What it means in a run of that precision.
+    pub fn of(self, precision: Precision) -> MomentType {
+        match (self, precision) {
+            (Self::Auto, Precision::Bf16) | (Self::Bf16, _) => MomentType::Bf16,
+            (Self::Auto, Precision::F32) | (Self::F32, _) => MomentType::F32,
+        }
+    }
+
+    /// That of runs that were begun before there was a choice.
+    fn before() -> Self {
+        Self::F32
+    }
+}
+
+impl From<MomentType> for MomentsChoice {
+    fn from(kind: MomentType) -> Self {
+        match kind {
+            MomentType::F32 => Self::F32,
+            MomentType::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 /// How the model learns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -178,6 +216,9 @@ pub struct TrainingConfig {
     /// In what products are computed while training; what is measured on the held-out text, and
     /// what is trained for the rounding of a model file, is computed in f32.
     pub precision: PrecisionChoice,
+    /// How the optimizer's memory is kept.
+    #[serde(default = "MomentsChoice::before")]
+    pub moments: MomentsChoice,
     /// Keep of every block its input only, and compute the rest again in the backward pass.
     pub grad_checkpoint: bool,
     /// The highest learning rate.
@@ -265,6 +306,7 @@ impl Default for TrainingConfig {
             batch: 4,
             accumulate: 1,
             precision: PrecisionChoice::default(),
+            moments: MomentsChoice::default(),
             grad_checkpoint: false,
             lr: suggested_lr(ModelConfig::default().dim),
             optimizer: OptimizerChoice::default(),
@@ -511,6 +553,9 @@ mod tests {
         config.validate().unwrap();
         let json = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<RunConfig>(&json).unwrap(), config);
+        // A run of before there was a choice had everything in f32.
+        let before: RunConfig = serde_json::from_str(&json.replace("\"moments\":\"auto\",", "")).unwrap();
+        assert_eq!(before.training.moments, MomentsChoice::F32);
         assert_eq!(suggested_heads(config.model.dim), config.model.heads);
         assert_eq!(suggested_ffn(Arch::Llama, config.model.dim), config.model.ffn);
     }

@@ -25,13 +25,16 @@ impl Optimizer {
             weight_decay,
             ..AdamWOptions::default()
         };
+        let kind = training.moments.of(precision);
         match training.optimizer {
-            OptimizerChoice::AdamW => Self { adamw: AdamW::new(layout, options), muon: None },
+            OptimizerChoice::AdamW => {
+                Self { adamw: AdamW::new(layout, options).with_moments(kind), muon: None }
+            }
             OptimizerChoice::Muon => {
                 let mut muon = Muon::new(layout, MuonOptions { weight_decay, ..MuonOptions::default() });
                 muon.precision = precision;
                 let adamw = AdamW::for_params(layout, options, |param| !Muon::takes(param));
-                Self { adamw, muon: Some(muon) }
+                Self { adamw: adamw.with_moments(kind), muon: Some(muon) }
             }
         }
     }
@@ -43,7 +46,8 @@ impl Optimizer {
         let before = self.adamw.options;
         let beta_2 = before.beta_2.max(ROUNDED_BETA_2);
         let options = AdamWOptions { beta_2, weight_decay: 0.0, ..before };
-        *self = Self { adamw: AdamW::new(layout, options), muon: None };
+        let kind = self.adamw.m.kind();
+        *self = Self { adamw: AdamW::new(layout, options).with_moments(kind), muon: None };
     }
 
     /// One step; see [`AdamW::update`].
@@ -60,7 +64,8 @@ impl Optimizer {
             && norm.is_finite()
         {
             let factor = max_norm.map_or(1.0, |max| clip_factor(norm, max));
-            muon.update(pool, &mut model.params, grads, &mut self.adamw.m, lr, factor);
+            let AdamW { m, step, .. } = &mut self.adamw;
+            muon.update(pool, &mut model.params, grads, m, *step, lr, factor);
         }
         norm
     }

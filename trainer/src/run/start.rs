@@ -20,7 +20,8 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint, TrainError> {
 }
 
 /// Fills in what the configuration leaves open: with `from`, the model's shape (a context of 0
-/// means the checkpoint's); a learning rate of 0 means a suitable one; the precision is this CPU's.
+/// means the checkpoint's); a learning rate of 0 means a suitable one; the precision is this CPU's, and the
+/// optimizer's memory goes with it.
 ///
 /// # Errors
 /// A checkpoint without a tokenizer, or with parts that the trainer does not know.
@@ -32,7 +33,9 @@ pub(super) fn complete(config: &mut RunConfig) -> Result<(), TrainError> {
         config.data.vocab_size = checkpoint.config.vocab_size;
     }
     // Resumed on another CPU, the run must go on in what it began with, or say that it cannot.
-    config.training.precision = config.training.precision.here()?.into();
+    let precision = config.training.precision.here()?;
+    config.training.precision = precision.into();
+    config.training.moments = config.training.moments.of(precision).into();
     if config.training.lr == 0.0 {
         let part = if config.from.is_some() { FINE_TUNING_LR } else { 1.0 };
         config.training.lr = suggested_lr(config.model.dim) * part;
