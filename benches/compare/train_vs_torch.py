@@ -23,6 +23,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 VARIANTS = ["f32", "f32-compile", "bf16", "bf16-compile"]
+PRELOADED = "+preload"
 TORCH = "torch==2.15.0"
 EXAMPLES = """
 examples:
@@ -30,7 +31,7 @@ examples:
   train_vs_torch.py --configs c --rounds 3 --variants bf16-compile
   train_vs_torch.py --build-only; train_vs_torch.py --no-build     build now, measure when it is quiet
   train_vs_torch.py --python PYTHON              an interpreter that has torch already
-  train_vs_torch.py --preload libtcmalloc.so     PyTorch with another allocator
+  train_vs_torch.py --preload libtcmalloc_minimal.so.4    PyTorch also with another allocator
 """
 
 
@@ -68,11 +69,12 @@ def ours(options, config):
 
 
 def torch(options, config, variant):
-    dtype, *compiled = variant.split("-")
+    kind, *preload = variant.split(PRELOADED)
+    dtype, *compiled = kind.split("-")
     command = [options.python, HERE / "torch_step.py", config, "--dtype", dtype]
     command += ["--threads", options.threads, "--seconds", options.seconds]
     environment = dict(os.environ)
-    if options.preload:
+    if preload:
         environment["LD_PRELOAD"] = options.preload
     output, memory = run(command + ["--compile"] * len(compiled), environment)
     return json.loads(output.splitlines()[-1])["tokens_per_second"], memory
@@ -80,7 +82,8 @@ def torch(options, config, variant):
 
 def measure(options, config):
     """Takes turns, each time another one first, and prints the configuration's table."""
-    names = ["smidgen"] + options.variants
+    preloaded = [variant + PRELOADED for variant in options.variants] if options.preload else []
+    names = ["smidgen"] + options.variants + preloaded
     results = {name: [] for name in names}
     for turn in range(options.rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
@@ -95,9 +98,12 @@ def measure(options, config):
         f"{memory['smidgen'] / memory[best]:.2f} x its memory, "
         f"{gflops:.0f} of {peak:.0f} GFLOP/s ({gflops / peak:.0%})"
     )
+    if preloaded:
+        best = max(preloaded, key=speeds.get)
+        print(f"  {speeds['smidgen'] / speeds[best]:.2f} x its best with {options.preload} ({best})")
     for name in names:
         runs = ", ".join(f"{one[0]:.0f}" for one in results[name])
-        print(f"  {name:<14} {speeds[name]:>9.0f} tokens/s  {memory[name]:>6.0f} MiB  ({runs})", flush=True)
+        print(f"  {name:<20} {speeds[name]:>9.0f} tokens/s  {memory[name]:>6.0f} MiB  ({runs})", flush=True)
 
 
 def main():
@@ -114,7 +120,7 @@ def main():
     add("--threads", default="2", help="default 2")
     add("--python", help="an interpreter that has torch; else one is made in the cache folder")
     add("--cache", type=Path, default=cache, help=f"default {cache}")
-    add("--preload", help="a library for PyTorch to start with, such as tcmalloc")
+    add("--preload", help="a library that PyTorch starts with in a second set of variants, such as tcmalloc")
     add("--build-only", action="store_true", help="build, and measure nothing")
     add("--no-build", action="store_true", help="everything is built already")
     options = parser.parse_args()
