@@ -92,6 +92,7 @@ impl Muon {
     /// One step at the learning rate `lr`. `params`, `grads` and `momentum` are arenas of the
     /// layout, of which only the matrices are touched; `grad_factor` scales the gradients first.
     /// `count` is the number of the step, which decides how a momentum in bf16 is rounded.
+    #[allow(clippy::too_many_arguments)]
     pub fn update(
         &self,
         pool: &Pool,
