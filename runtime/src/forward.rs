@@ -2,9 +2,10 @@
 
 mod heads;
 mod part;
+mod source;
 
 use crate::config::Architecture;
-use crate::format::{BLOCK, DType, GROUP, Role};
+use crate::format::{BLOCK, GROUP, Role};
 use crate::kernels::attention::Scratch;
 use crate::kernels::{self, Activations, Level, matmul};
 use crate::memory::{Layout, State};
@@ -15,6 +16,7 @@ use crate::workers::{Disjoint, Serial, Workers, share};
 
 use heads::{Cache, Heads};
 use part::{Part, Places, part, part_mut, split_mut, tokens_of};
+pub(crate) use source::{InMemory, Product, Source};
 
 /// Multiplications that are worth a job of their own.
 const LEAST_WORK: usize = 80_000;
@@ -45,36 +47,10 @@ impl Pass<'_> {
     pub(crate) fn forward(&self, state: &mut State<'_>) {
         let config = self.model.config();
         let n_layers = config.n_layers as usize;
-        let cache = Cache {
-            keys_q8: Disjoint::new(state.keys_q8),
-            values_q8: Disjoint::new(state.values_q8),
-            key_scales: Disjoint::new(state.key_scales),
-            value_scales: Disjoint::new(state.value_scales),
-            keys_f32: Disjoint::new(state.keys_f32),
-            values_f32: Disjoint::new(state.values_f32),
-        };
-        let mut all = Part {
-            tokens: state.tokens.get(self.position..).unwrap_or(&[]),
-            residual: state.residual,
-            normed: state.normed,
-            hidden: state.hidden,
-            quants: state.quants,
-            scales: state.scales,
-            sums: state.sums,
-            rotary: state.rotary,
-            query: state.query,
-            scores: state.logits,
-        };
+        let (cache, mut all) = self.parts(state);
         let jobs = self.workers.count().min(self.n / LEAST_TOKENS).min(self.scratches());
         if jobs <= 1 || !cfg!(feature = "workers") {
-            self.embed(&mut all);
-            self.rotary(&mut all);
-            for layer in 0..n_layers {
-                self.project(layer, &mut all);
-                self.heads(layer, &mut all, &cache);
-                self.output(layer, &mut all);
-                self.feed_forward(layer, &mut all);
-            }
+            let Ok(()) = self.uncut(&mut all, &cache, &mut InMemory(self.model));
             return;
         }
         let (dim, head_dim) = (config.dim as usize, config.head_dim as usize);
@@ -91,17 +67,18 @@ impl Pass<'_> {
                 };
                 // SAFETY: jobs have different tokens, and each its own scratch.
                 let mut own = unsafe { places.part(tokens, block, self.layout, head_dim, (job, jobs)) };
+                let source = &mut InMemory(self.model);
                 if let Some(before) = layer.checked_sub(1) {
                     // SAFETY: the run before this one has stored all tokens' keys and values.
                     unsafe { pass.attend(before, &mut own, &cache) };
-                    pass.output(before, &mut own);
-                    pass.feed_forward(before, &mut own);
+                    let Ok(()) = pass.output(before, &mut own, source);
+                    let Ok(()) = pass.feed_forward(before, &mut own, source);
                 } else {
-                    pass.embed(&mut own);
+                    let Ok(()) = pass.embed(&mut own, source);
                     pass.rotary(&mut own);
                 }
                 if layer < n_layers {
-                    pass.project(layer, &mut own);
+                    let Ok(()) = pass.project(layer, &mut own, source);
                     // SAFETY: jobs share no quad of positions, and none looks at this layer yet.
                     unsafe { pass.store(layer, &mut own, &cache) };
                 }
@@ -109,39 +86,129 @@ impl Pass<'_> {
         }
     }
 
+    /// [`Pass::forward`] uncut, with matrices from wherever they are. After an error the state is good for
+    /// taking the same tokens in again.
+    pub(crate) fn forward_from<S: Source>(
+        &self,
+        source: &mut S,
+        state: &mut State<'_>,
+    ) -> Result<(), S::Error> {
+        let (cache, mut all) = self.parts(state);
+        self.uncut(&mut all, &cache, source)
+    }
+
+    /// The whole block from layer to layer.
+    #[inline]
+    fn uncut<S: Source>(
+        &self,
+        all: &mut Part<'_>,
+        cache: &Cache<'_>,
+        source: &mut S,
+    ) -> Result<(), S::Error> {
+        self.embed(all, source)?;
+        self.rotary(all);
+        for layer in 0..self.model.config().n_layers as usize {
+            self.project(layer, all, source)?;
+            self.heads(layer, all, cache);
+            self.output(layer, all, source)?;
+            self.feed_forward(layer, all, source)?;
+        }
+        Ok(())
+    }
+
+    /// The cache, and the places of the block's activations.
+    #[inline(always)]
+    fn parts<'s>(&self, state: &'s mut State<'_>) -> (Cache<'s>, Part<'s>) {
+        let cache = Cache {
+            keys_q8: Disjoint::new(state.keys_q8),
+            values_q8: Disjoint::new(state.values_q8),
+            key_scales: Disjoint::new(state.key_scales),
+            value_scales: Disjoint::new(state.value_scales),
+            keys_f32: Disjoint::new(state.keys_f32),
+            values_f32: Disjoint::new(state.values_f32),
+        };
+        let all = Part {
+            tokens: state.tokens.get(self.position..).unwrap_or(&[]),
+            residual: state.residual,
+            normed: state.normed,
+            hidden: state.hidden,
+            quants: state.quants,
+            scales: state.scales,
+            sums: state.sums,
+            rotary: state.rotary,
+            query: state.query,
+            scores: state.logits,
+        };
+        (cache, all)
+    }
+
     /// The logits behind one of the block's tokens, `[vocab_size]`.
-    pub(crate) fn logits(&self, index: usize, state: &mut State<'_>) {
+    pub(crate) fn logits<S: Source>(
+        &self,
+        index: usize,
+        source: &mut S,
+        state: &mut State<'_>,
+    ) -> Result<(), S::Error> {
+        self.before_head(index, source, state, |source, head, input, logits| {
+            let logits = part_mut(logits, self.model.config().vocab_size as usize);
+            source.product(self, [(Some(head), None, logits)], &input)
+        })
+    }
+
+    /// The same by some neighbouring tokens at a time, with a place for as many logits as there is.
+    pub(crate) fn logits_by_slabs<S: Source>(
+        &self,
+        index: usize,
+        source: &mut S,
+        state: &mut State<'_>,
+        each: &mut dyn FnMut(u32, &mut [f32]),
+    ) -> Result<(), S::Error> {
+        self.before_head(index, source, state, |source, head, input, logits| {
+            source.by_slabs(self, &head, &input, logits, each)
+        })
+    }
+
+    /// Everything between the last layer and the head: calls `product` with the head, what it is to be
+    /// multiplied with, and the place for logits.
+    #[inline(always)]
+    fn before_head<S: Source>(
+        &self,
+        index: usize,
+        source: &mut S,
+        state: &mut State<'_>,
+        product: impl FnOnce(&mut S, S::Tensor, Activations<'_>, &mut [f32]) -> Result<(), S::Error>,
+    ) -> Result<(), S::Error> {
         let dim = self.model.config().dim as usize;
         let State { residual, normed, quants, scales, sums, logits, .. } = state;
         let residual = part(residual, index * dim, dim);
         let normed = part_mut(normed, dim);
         self.norm(0, Role::FinalNorm, Role::FinalNormBias, residual, normed);
-        let logits = part_mut(logits, self.model.config().vocab_size as usize);
-        let head = self.model.tensor(0, Role::Head).or(self.model.tensor(0, Role::Embedding));
-        let Some(head) = head else { return };
-        let wanted = any_quantized(&[Some(head)]);
+        let head = source.tensor(0, Role::Head).or(source.tensor(0, Role::Embedding));
+        let Some(head) = head else { return Ok(()) };
+        let wanted = S::any_quantized(&[Some(head)]);
         let input = self.input(1, normed, dim, wanted, (quants, scales, sums), &|_, _| {});
-        self.product([(Some(head), None, logits)], &input);
+        product(source, head, input, logits)
     }
 
     /// Token embeddings, plus learned positions where there are any.
-    fn embed(&self, own: &mut Part<'_>) {
+    fn embed<S: Source>(&self, own: &mut Part<'_>, source: &mut S) -> Result<(), S::Error> {
         let dim = self.model.config().dim as usize;
-        let embedding = self.model.tensor(0, Role::Embedding);
+        let embedding = source.tensor(0, Role::Embedding);
         let positions = match self.model.config().architecture.of_loaded() {
-            Architecture::Gpt2 => self.model.tensor(0, Role::PositionEmbedding),
+            Architecture::Gpt2 => source.tensor(0, Role::PositionEmbedding),
             Architecture::Llama => None,
         };
         let rows = own.residual.chunks_exact_mut(dim.max(1)).zip(own.normed.chunks_exact_mut(dim.max(1)));
         for (i, ((x, scratch), &token)) in rows.zip(own.tokens).take(self.n).enumerate() {
             if let Some(embedding) = &embedding {
-                embedding.row(token as usize, x);
+                source.row(embedding, token as usize, x)?;
             }
             if let Some(positions) = &positions {
-                positions.row(self.position + i, scratch);
+                source.row(positions, self.position + i, scratch)?;
                 kernels::add(self.level, scratch, x);
             }
         }
+        Ok(())
     }
 
     /// Cosines, then sines, of the block's positions: the same for all heads and layers.
@@ -159,7 +226,7 @@ impl Pass<'_> {
     }
 
     /// Q, K and V of norm(residual), side by side in `hidden`.
-    fn project(&self, layer: usize, own: &mut Part<'_>) {
+    fn project<S: Source>(&self, layer: usize, own: &mut Part<'_>, source: &mut S) -> Result<(), S::Error> {
         let config = self.model.config();
         let (dim, q_dim, kv_dim) = (config.dim as usize, config.q_dim(), config.kv_dim());
         let n = self.n;
@@ -167,16 +234,16 @@ impl Pass<'_> {
         let (q, rest) = split_mut(hidden, n * q_dim);
         let (k, rest) = split_mut(rest, n * kv_dim);
         let (v, _) = split_mut(rest, n * kv_dim);
-        let matrices = [Role::Q, Role::K, Role::V].map(|role| self.model.tensor(layer, role));
+        let matrices = [Role::Q, Role::K, Role::V].map(|role| source.tensor(layer, role));
         let biases = [Role::QBias, Role::KBias, Role::VBias].map(|role| self.model.vector(layer, role));
         let norm = |i: usize, row: &mut [f32]| {
             self.norm(layer, Role::AttnNorm, Role::AttnNormBias, part(residual, i * dim, dim), row);
         };
-        let wanted = any_quantized(&matrices);
+        let wanted = S::any_quantized(&matrices);
         let input = self.input(n, normed, dim, wanted, (quants, scales, sums), &norm);
         let [mq, mk, mv] = matrices;
         let [bq, bk, bv] = biases;
-        self.product([(mq, bq, q), (mk, bk, k), (mv, bv, v)], &input);
+        source.product(self, [(mq, bq, q), (mk, bk, k), (mv, bv, v)], &input)
     }
 
     /// What [`Pass::project`] made, by heads.
@@ -270,55 +337,62 @@ impl Pass<'_> {
     }
 
     /// `residual += O(attention's output)`.
-    fn output(&self, layer: usize, own: &mut Part<'_>) {
+    fn output<S: Source>(&self, layer: usize, own: &mut Part<'_>, source: &mut S) -> Result<(), S::Error> {
         let config = self.model.config();
         let (n, dim, q_dim) = (self.n, config.dim as usize, config.q_dim());
         let Part { residual, normed, hidden, quants, scales, sums, .. } = own;
         let (_, attended) = split_mut(hidden, n * (q_dim + 2 * config.kv_dim()));
-        let output = self.model.tensor(layer, Role::O);
+        let output = source.tensor(layer, Role::O);
         let bias = self.model.vector(layer, Role::OBias);
-        let wanted = any_quantized(&[output]);
+        let wanted = S::any_quantized(&[output]);
         let input = self.input(n, attended, q_dim, wanted, (quants, scales, sums), &|_, _| {});
-        self.product([(output, bias, part_mut(normed, n * dim))], &input);
+        source.product(self, [(output, bias, part_mut(normed, n * dim))], &input)?;
         self.add_block(normed, residual);
+        Ok(())
     }
 
     /// `residual += Down(activation(Gate, Up of norm(residual)))`.
-    fn feed_forward(&self, layer: usize, own: &mut Part<'_>) {
+    fn feed_forward<S: Source>(
+        &self,
+        layer: usize,
+        own: &mut Part<'_>,
+        source: &mut S,
+    ) -> Result<(), S::Error> {
         let config = self.model.config();
         let (n, dim, ffn_dim) = (self.n, config.dim as usize, config.ffn_dim as usize);
         let Part { residual, normed, hidden, quants, scales, sums, .. } = own;
         let (up, rest) = split_mut(hidden, n * ffn_dim);
         let (gate, _) = split_mut(rest, n * ffn_dim);
-        let matrices = [Role::Up, Role::Gate].map(|role| self.model.tensor(layer, role));
+        let matrices = [Role::Up, Role::Gate].map(|role| source.tensor(layer, role));
         let biases = [Role::UpBias, Role::GateBias].map(|role| self.model.vector(layer, role));
         let norm = |i: usize, row: &mut [f32]| {
             self.norm(layer, Role::FfnNorm, Role::FfnNormBias, part(residual, i * dim, dim), row);
         };
-        let wanted = any_quantized(&matrices);
+        let wanted = S::any_quantized(&matrices);
         let input = self.input(n, normed, dim, wanted, (&mut *quants, &mut *scales, &mut *sums), &norm);
         let [up_matrix, gate_matrix] = matrices;
         let [up_bias, gate_bias] = biases;
-        let down = self.model.tensor(layer, Role::Down);
+        let down = source.tensor(layer, Role::Down);
         let bias = self.model.vector(layer, Role::DownBias);
-        let wanted = any_quantized(&[down]);
+        let wanted = S::any_quantized(&[down]);
         let input = match config.architecture.of_loaded() {
             Architecture::Gpt2 => {
-                self.product([(up_matrix, up_bias, &mut *up)], &input);
+                source.product(self, [(up_matrix, up_bias, &mut *up)], &input)?;
                 let gelu = |_: usize, row: &mut [f32]| kernels::gelu_all(self.level, row);
                 self.input(n, up, ffn_dim, wanted, (quants, scales, sums), &gelu)
             }
             Architecture::Llama => {
                 let products = [(up_matrix, up_bias, &mut *up), (gate_matrix, gate_bias, &mut *gate)];
-                self.product(products, &input);
+                source.product(self, products, &input)?;
                 let gated = |i: usize, row: &mut [f32]| {
                     kernels::silu_mul(self.level, row, part(up, i * ffn_dim, ffn_dim));
                 };
                 self.input(n, gate, ffn_dim, wanted, (quants, scales, sums), &gated)
             }
         };
-        self.product([(down, bias, part_mut(normed, n * dim))], &input);
+        source.product(self, [(down, bias, part_mut(normed, n * dim))], &input)?;
         self.add_block(normed, residual);
+        Ok(())
     }
 
     /// One vector through the architecture's norm.
@@ -350,7 +424,11 @@ impl Pass<'_> {
 
     /// Products of several matrices with one input, rows split over the workers:
     /// `out[n, rows] = input · matrixᵀ + bias`.
-    fn product<const M: usize>(&self, products: [Product<'_>; M], input: &Activations<'_>) {
+    pub(crate) fn product<const M: usize>(
+        &self,
+        products: [Product<'_, Matrix<'_>>; M],
+        input: &Activations<'_>,
+    ) {
         let products = products.map(|(matrix, bias, out)| (matrix, bias, Disjoint::new(out)));
         let weights = products.iter().flat_map(|(matrix, ..)| matrix).map(|matrix| matrix.rows * matrix.cols);
         let jobs = self.jobs(weights.sum::<usize>().saturating_mul(input.n));
@@ -429,11 +507,4 @@ impl Pass<'_> {
         }
         Activations { n, cols, values, quants, scales, sums }
     }
-}
-
-/// A matrix, its bias, and where the product goes, `[n, rows]`; a matrix that is not there has none.
-type Product<'a> = (Option<Matrix<'a>>, Option<&'a [f32]>, &'a mut [f32]);
-
-fn any_quantized(matrices: &[Option<Matrix<'_>>]) -> bool {
-    DType::ANY_QUANTIZED && matrices.iter().flatten().any(|matrix| matrix.dtype().is_quantized())
 }

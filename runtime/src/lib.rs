@@ -31,6 +31,7 @@ mod rotation;
 mod sampler;
 mod search;
 mod session;
+pub mod stream;
 pub mod tensor;
 pub mod tokenizer;
 mod workers;

@@ -18,12 +18,19 @@ pub struct SessionOptions {
     pub prompt_block: usize,
     /// How many jobs may run at once. Results do not depend on it.
     pub workers: usize,
+    /// 0: all logits are in memory. Else a session keeps only so many of the most probable tokens, in 8
+    /// bytes each instead of 4 for every token of the vocabulary, and [`Session::sample_bounded`] computes
+    /// logits some at a time. It chooses the same tokens, whatever this is; 64 mostly make one pass over
+    /// the head enough.
+    ///
+    /// [`Session::sample_bounded`]: crate::Session::sample_bounded
+    pub candidates: usize,
 }
 
 impl SessionOptions {
     /// The least memory for a context of so many tokens.
     pub const fn new(context: usize) -> Self {
-        Self { context, kv_type: None, prompt_block: 1, workers: 1 }
+        Self { context, kv_type: None, prompt_block: 1, workers: 1, candidates: 0 }
     }
 }
 
@@ -123,9 +130,11 @@ pub struct Layout {
     pub rotary: usize,
     /// i8 of quantized queries: `[workers, head_dim padded to 4]`.
     pub query: usize,
-    /// f32 of logits; also the working memory of encoding a prompt, so at least 256, and of attention:
-    /// at least `[workers, positions]`.
+    /// f32 of logits, all of them unless there are candidates; also the working memory of encoding a
+    /// prompt, so at least 256, and of attention: at least `[workers, positions]`.
     pub logits: usize,
+    /// u64 of candidates.
+    pub candidates: usize,
     /// u32 of the sequence's tokens: `[context]`.
     pub tokens: usize,
     /// Bytes in all, each part at a multiple of 64.
@@ -195,7 +204,7 @@ impl Layout {
         if logits < 256 {
             logits = 256;
         }
-        if logits < config.vocab_size as usize {
+        if options.candidates == 0 && logits < config.vocab_size as usize {
             logits = config.vocab_size as usize;
         }
 
@@ -215,6 +224,7 @@ impl Layout {
             rotary: size!(block, head_dim),
             query: size!(workers, padded_head),
             logits,
+            candidates: options.candidates,
             tokens: options.context,
             total: 0,
         };
@@ -234,6 +244,7 @@ impl Layout {
             size!(layout.rotary, 4),
             size!(layout.query, 1),
             size!(layout.logits, 4),
+            size!(layout.candidates, 8),
             size!(layout.tokens, 4),
         ];
         let mut i = 0;
@@ -274,6 +285,7 @@ pub(crate) struct State<'m> {
     pub(crate) rotary: &'m mut [f32],
     pub(crate) query: &'m mut [i8],
     pub(crate) logits: &'m mut [f32],
+    pub(crate) candidates: &'m mut [u64],
     pub(crate) tokens: &'m mut [u32],
 }
 
@@ -302,6 +314,7 @@ impl<'m> State<'m> {
             rotary: carver.take(layout.rotary),
             query: carver.take(layout.query),
             logits: carver.take(layout.logits),
+            candidates: carver.take(layout.candidates),
             tokens: carver.take(layout.tokens),
         })
     }
@@ -313,6 +326,7 @@ impl Number for i8 {}
 impl Number for u8 {}
 impl Number for i32 {}
 impl Number for u32 {}
+impl Number for u64 {}
 impl Number for f32 {}
 
 struct Carver<'m> {

@@ -10,7 +10,7 @@ use crate::format::{
 };
 use crate::quant::{bf16_to_f32, f16_to_f32};
 use crate::tensor::{Matrix, Weights};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, TokenizerData};
 
 /// A validated model, borrowed from its file's bytes. Copying it copies a few pointers.
 #[derive(Clone, Copy, Debug)]
@@ -59,13 +59,10 @@ impl<'a> Model<'a> {
 
         let bad = LoadError::BadMetadata;
         let mut reader = Reader { rest: body };
-        let meta = reader.meta().ok_or(bad)?;
-        let tokenizer = reader.tokenizer().ok_or(bad)?;
-        let n_tensors = reader.number().ok_or(bad)?;
-
+        let front = Front::take(&mut reader).ok_or(bad)?;
         check_section("tensor table", prefix.table_at, file, reader.rest)?;
         let table =
-            (n_tensors as usize).checked_mul(ENTRY_LEN).and_then(|len| reader.take(len)).ok_or(bad)?;
+            (front.n_tensors as usize).checked_mul(ENTRY_LEN).and_then(|len| reader.take(len)).ok_or(bad)?;
         let _padding = reader.bytes().ok_or(bad)?;
         let data = reader.bytes().ok_or(bad)?;
         let rest = reader.rest;
@@ -78,16 +75,30 @@ impl<'a> Model<'a> {
             });
         }
 
+        let mut model = Self::assemble((config, kv_type), &prefix, front)?;
+        model.check_roles(table.len() / ENTRY_LEN)?;
+        model.set_tensors(table, data);
+        model.check_tensors()?;
+        Ok(model)
+    }
+
+    /// A model of these parts, without tensors as yet.
+    #[inline(always)]
+    pub(crate) fn assemble(
+        (config, kv_type): (Config, KvType),
+        prefix: &Prefix,
+        front: Front<'a>,
+    ) -> Result<Self, LoadError> {
         let model = Self {
             config,
             kv_type,
-            meta,
-            tokenizer: tokenizer.map(Tokenizer::new).transpose()?,
+            meta: front.meta,
+            tokenizer: front.tokenizer.map(Tokenizer::new).transpose()?,
             global_roles: prefix.global_roles,
             layer_roles: prefix.layer_roles,
             n_roles: [prefix.global_roles, prefix.layer_roles].map(|roles| roles.count_ones() as usize),
-            table: table.as_chunks().0,
-            data,
+            table: &[],
+            data: &[],
         };
         if let Some(tokenizer) = &model.tokenizer
             && tokenizer.n_tokens() > config.vocab_size
@@ -101,13 +112,17 @@ impl<'a> Model<'a> {
         if longest != prefix.max_token_bytes {
             return Err(LoadError::BadMetadata);
         }
-        model.check_roles()?;
-        model.check_tensors()?;
         Ok(model)
     }
 
-    /// Every tensor that the architecture needs is there, and none that it has no place for.
-    fn check_roles(&self) -> Result<(), LoadError> {
+    /// Gives the model a table of as many entries as [`Model::check_roles`] was told of, and their data.
+    pub(crate) fn set_tensors(&mut self, table: &'a [u8], data: &'a [u8]) {
+        (self.table, self.data) = (table.as_chunks().0, data);
+    }
+
+    /// Every tensor that the architecture needs is there, and none that it has no place for; the table
+    /// has an entry for each.
+    pub(crate) fn check_roles(&self, n_tensors: usize) -> Result<(), LoadError> {
         for (mask, known) in [(self.global_roles, GLOBAL_ROLES), (self.layer_roles, LAYER_ROLES)] {
             if mask & !known != 0 {
                 return Err(LoadError::UnknownRoles { mask });
@@ -124,39 +139,17 @@ impl<'a> Model<'a> {
         }
         let [globals, of_layer] = self.n_roles;
         let expected = globals + self.config.n_layers as usize * of_layer;
-        if self.table.len() != expected {
-            return Err(LoadError::TableOrder { index: self.table.len().min(expected) as u32 });
+        if n_tensors != expected {
+            return Err(LoadError::TableOrder { index: n_tensors.min(expected) as u32 });
         }
         Ok(())
     }
 
     /// Every entry of the table is the one its place calls for, lies in the data, and has sane values.
     fn check_tensors(&self) -> Result<(), LoadError> {
-        let globals = Self::roles_of(self.global_roles, false).map(|role| (0, role));
-        let layers = (0..self.config.n_layers)
-            .flat_map(|layer| Self::roles_of(self.layer_roles, true).map(move |role| (layer, role)));
-        for (index, ((layer, role), bytes)) in globals.chain(layers).zip(self.table).enumerate() {
+        for (index, ((layer, role), bytes)) in self.places().zip(self.table).enumerate() {
             let entry = TensorEntry::from_bytes(bytes);
-            if entry.role != role as u8 || u32::from(entry.layer) != layer {
-                return Err(LoadError::TableOrder { index: index as u32 });
-            }
-            let dtype = DType::from_u8(entry.dtype)
-                .ok_or(LoadError::UnknownTensorType { index: index as u32, found: entry.dtype })?;
-            let (rows, cols) = role.shape(&self.config);
-            if (entry.rows as usize, entry.cols as usize) != (rows, cols) {
-                return Err(LoadError::BadShape {
-                    role,
-                    layer,
-                    found: (entry.rows, entry.cols),
-                    expected: (rows as u32, cols as u32),
-                });
-            }
-            if !role.is_vector() {
-                dtype.built()?;
-            } else if dtype != DType::F32 {
-                return Err(LoadError::BadTensorType { role, found: dtype });
-            }
-            let size = TensorSize::new(dtype, rows, cols);
+            let size = check_entry(&self.config, index, (layer, role), &entry)?;
             let matrix = size
                 .filter(|_| entry.offset.is_multiple_of(ALIGNMENT as u64))
                 .and_then(|_| self.matrix_at(&entry))
@@ -174,12 +167,21 @@ impl<'a> Model<'a> {
         Ok(())
     }
 
+    /// Whose turn it is in the table, in its order: layer and role.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (u32, Role)> + use<'a> {
+        let layer_roles = self.layer_roles;
+        let globals = Self::roles_of(self.global_roles, false).map(|role| (0, role));
+        let layers = (0..self.config.n_layers)
+            .flat_map(move |layer| Self::roles_of(layer_roles, true).map(move |role| (layer, role)));
+        globals.chain(layers)
+    }
+
     fn roles_of(mask: u32, per_layer: bool) -> impl Iterator<Item = Role> {
         let first = if per_layer { 32 } else { 0 };
         (first..first + 32).filter_map(Role::from_u8).filter(move |role| mask & role.bit() != 0)
     }
 
-    fn matrix_at(&self, entry: &TensorEntry) -> Option<Matrix<'a>> {
+    pub(crate) fn matrix_at(&self, entry: &TensorEntry) -> Option<Matrix<'a>> {
         let dtype = DType::from_u8(entry.dtype)?;
         let bytes = self.data.get(usize::try_from(entry.offset).ok()?..)?;
         Matrix::new(dtype, entry.rows as usize, entry.cols as usize, bytes)
@@ -187,6 +189,12 @@ impl<'a> Model<'a> {
 
     /// A tensor of the whole model, or of one layer; `None` if the model has none.
     pub fn tensor(&self, layer: usize, role: Role) -> Option<Matrix<'a>> {
+        self.matrix_at(&self.entry(layer, role)?)
+    }
+
+    /// A tensor's entry in the table.
+    #[inline(always)]
+    pub(crate) fn entry(&self, layer: usize, role: Role) -> Option<TensorEntry> {
         let bit = role.bit();
         let mask = if role.is_per_layer() { self.layer_roles } else { self.global_roles };
         if mask & bit == 0 {
@@ -195,7 +203,7 @@ impl<'a> Model<'a> {
         let [globals, of_layer] = self.n_roles;
         let first = if role.is_per_layer() { globals + layer * of_layer } else { 0 };
         let index = first + (mask & (bit - 1)).count_ones() as usize;
-        self.matrix_at(&TensorEntry::from_bytes(self.table.get(index)?))
+        Some(TensorEntry::from_bytes(self.table.get(index)?))
     }
 
     /// A norm's weight, a bias or the rotary frequencies; `None` if the model has none.
@@ -235,6 +243,52 @@ impl<'a> Model<'a> {
     }
 }
 
+/// What stands between the prefix and the tensor table.
+pub(crate) struct Front<'a> {
+    pub(crate) meta: Meta<'a>,
+    pub(crate) tokenizer: Option<TokenizerData<'a>>,
+    pub(crate) n_tensors: u32,
+}
+
+impl<'a> Front<'a> {
+    /// Takes it from what follows the prefix.
+    // Not copied once more on its way.
+    #[inline(always)]
+    pub(crate) fn take(reader: &mut Reader<'a>) -> Option<Self> {
+        Some(Self { meta: reader.meta()?, tokenizer: reader.tokenizer()?, n_tensors: reader.number()? })
+    }
+}
+
+/// Whether an entry of the table is the one its place calls for, of a type and shape that its role may
+/// have. Gives the tensor's size, if there is memory on this machine for such a one.
+pub(crate) fn check_entry(
+    config: &Config,
+    index: usize,
+    (layer, role): (u32, Role),
+    entry: &TensorEntry,
+) -> Result<Option<TensorSize>, LoadError> {
+    if entry.role != role as u8 || u32::from(entry.layer) != layer {
+        return Err(LoadError::TableOrder { index: index as u32 });
+    }
+    let dtype = DType::from_u8(entry.dtype)
+        .ok_or(LoadError::UnknownTensorType { index: index as u32, found: entry.dtype })?;
+    let (rows, cols) = role.shape(config);
+    if (entry.rows as usize, entry.cols as usize) != (rows, cols) {
+        return Err(LoadError::BadShape {
+            role,
+            layer,
+            found: (entry.rows, entry.cols),
+            expected: (rows as u32, cols as u32),
+        });
+    }
+    if !role.is_vector() {
+        dtype.built()?;
+    } else if dtype != DType::F32 {
+        return Err(LoadError::BadTensorType { role, found: dtype });
+    }
+    Ok(TensorSize::new(dtype, rows, cols))
+}
+
 /// A part must begin where the prefix says: readers may trust either.
 fn check_section(section: &'static str, at: u64, file: &[u8], part: &[u8]) -> Result<(), LoadError> {
     let found = (part.as_ptr() as usize).wrapping_sub(file.as_ptr() as usize) as u64;
@@ -248,11 +302,14 @@ fn values_are_sane(matrix: &Matrix<'_>) -> bool {
         Weights::F16(values) if cfg!(feature = "f16") => {
             values.iter().all(|&bits| f16_to_f32(bits).is_finite())
         }
-        Weights::Q8(planes) | Weights::Q4(planes) => planes.scales.iter().all(|&bits| {
-            let scale = bf16_to_f32(bits);
-            scale.is_finite() && scale.is_sign_positive()
-        }),
+        Weights::Q8(planes) | Weights::Q4(planes) => planes.scales.iter().all(|&bits| scale_is_sane(bits)),
         // Refused above.
         Weights::F16(_) => false,
     }
+}
+
+/// [`values_are_sane`] of one scale.
+pub(crate) fn scale_is_sane(bits: u16) -> bool {
+    let scale = bf16_to_f32(bits);
+    scale.is_finite() && scale.is_sign_positive()
 }

@@ -6,6 +6,10 @@
 
 use crate::error::SampleError;
 
+mod bounded;
+
+pub(crate) use bounded::{Logits, NotDrawn};
+
 /// How to choose among the next tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -152,6 +156,12 @@ impl Sampler {
     /// Divides positive logits of recent tokens, multiplies negative ones: once a token, however
     /// often it occurred.
     fn penalize(&self, logits: &mut [f32], history: &[u32]) {
+        self.penalize_from(0, logits, history);
+    }
+
+    /// The same of the logits of some neighbours, of which `first` is the first token.
+    #[inline(always)]
+    fn penalize_from(&self, first: usize, logits: &mut [f32], history: &[u32]) {
         let penalty = self.options.repeat_penalty;
         if penalty == 1.0 {
             return;
@@ -162,7 +172,7 @@ impl Sampler {
             if recent.get(..i).is_some_and(|before| before.contains(&token)) {
                 continue;
             }
-            if let Some(logit) = logits.get_mut(token as usize) {
+            if let Some(logit) = logits.get_mut((token as usize).wrapping_sub(first)) {
                 *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
             }
         }

@@ -2,11 +2,11 @@
 
 use crate::cast;
 use crate::error::{SampleError, SessionError, StepError};
-use crate::forward::Pass;
+use crate::forward::{InMemory, Pass, Source};
 use crate::kernels::Level;
 use crate::memory::{Layout, SessionOptions, State};
 use crate::model::Model;
-use crate::sampler::Sampler;
+use crate::sampler::{Logits, NotDrawn, Sampler};
 use crate::tokenizer::{Decoder, Piece, Special};
 use crate::workers::{Serial, Workers};
 
@@ -168,6 +168,13 @@ impl<'m> Session<'m> {
     /// [`StepError::EmptyPrompt`], [`StepError::ContextFull`] (if they do not all fit) or
     /// [`StepError::UnknownToken`]; the session is unchanged then.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<(), StepError> {
+        self.accept(tokens)?;
+        self.take_in(tokens.len());
+        Ok(())
+    }
+
+    /// Puts tokens that the model knows and that fit behind those taken in.
+    pub(crate) fn accept(&mut self, tokens: &[u32]) -> Result<(), StepError> {
         let place = self.place_for(tokens.len())?;
         let vocab_size = self.model.config().vocab_size;
         if let Some(&token) = tokens.iter().find(|&&token| token >= vocab_size) {
@@ -176,7 +183,6 @@ impl<'m> Session<'m> {
         if let Some(place) = self.state.tokens.get_mut(place) {
             place.copy_from_slice(tokens);
         }
-        self.take_in(tokens.len());
         Ok(())
     }
 
@@ -196,13 +202,19 @@ impl<'m> Session<'m> {
     /// As for [`Session::prompt`].
     #[inline(never)]
     pub fn prompt_with(&mut self, text: &str, special: Special) -> Result<usize, StepError> {
+        let n = self.accept_text(text, special)?;
+        self.take_in(n);
+        Ok(n)
+    }
+
+    /// [`Session::accept`] of a text's tokens; gives their number.
+    pub(crate) fn accept_text(&mut self, text: &str, special: Special) -> Result<usize, StepError> {
         let tokenizer = self.model.tokenizer().ok_or(StepError::NoTokenizer)?;
         let add_bos = self.position == 0 && tokenizer.adds_bos();
         let scratch = cast::f32_as_u32_mut(self.state.logits);
         let out = self.state.tokens.get_mut(self.position..).unwrap_or(&mut []);
         let n = tokenizer.encode(text, special, add_bos, out, scratch)?;
         self.place_for(n)?;
-        self.take_in(n);
         Ok(n)
     }
 
@@ -226,7 +238,31 @@ impl<'m> Session<'m> {
             self.last_block = (self.position, n);
             self.position += n;
         }
-        self.logits_at(self.last_block.1 - 1);
+        if self.layout.candidates == 0 {
+            self.logits_at(self.last_block.1 - 1);
+        }
+    }
+
+    /// [`Session::take_in`] with matrices from elsewhere. After an error the session is what it was, but
+    /// for its logits.
+    pub(crate) fn take_in_from<S: Source>(&mut self, source: &mut S, n: usize) -> Result<(), S::Error> {
+        let (begin, end) = (self.position, self.position + n);
+        let mut at = begin;
+        while at < end {
+            let n = (end - at).min(self.options.prompt_block);
+            let mut done = Ok(());
+            self.pass(at, n, |pass, state| {
+                done = pass.forward_from(source, state);
+                if at + n == end && pass.layout.candidates == 0 && done.is_ok() {
+                    done = pass.logits(n - 1, source, state);
+                }
+            });
+            done?;
+            self.last_block = (at, n);
+            at += n;
+        }
+        self.position = end;
+        Ok(())
     }
 
     fn pass(&mut self, position: usize, n: usize, run: impl FnOnce(Pass<'_>, &mut State<'m>)) {
@@ -244,7 +280,9 @@ impl<'m> Session<'m> {
     /// Computes the logits behind token `index` of the last block that went through the model.
     fn logits_at(&mut self, index: usize) {
         let (position, n) = self.last_block;
-        self.pass(position, n, |pass, state| pass.logits(index, state));
+        self.pass(position, n, |pass, state| {
+            let Ok(()) = pass.logits(index, &mut InMemory(pass.model), state);
+        });
     }
 
     /// Takes in at most `prompt_block` tokens and calls `each` with every one's index and the
@@ -269,27 +307,89 @@ impl<'m> Session<'m> {
     }
 
     /// The logits behind the last token, `[vocab_size]`: zeros before the first, used up after
-    /// [`Session::sample`].
+    /// [`Session::sample`]. None in a session with [`SessionOptions::candidates`].
     pub fn logits(&self) -> &[f32] {
+        if self.layout.candidates > 0 {
+            return &[];
+        }
         self.state.logits.get(..self.model.config().vocab_size as usize).unwrap_or(&[])
     }
 
     /// Draws the next token from the logits, which are used up by it.
     ///
     /// # Errors
-    /// [`SampleError::NoFiniteLogit`].
+    /// [`SampleError::NoFiniteLogit`]; always in a session with [`SessionOptions::candidates`].
     pub fn sample(&mut self, sampler: &mut Sampler) -> Result<u32, SampleError> {
-        let vocab_size = self.model.config().vocab_size as usize;
+        let there = self.layout.candidates == 0;
+        let vocab_size = if there { self.model.config().vocab_size as usize } else { 0 };
         let logits = self.state.logits.get_mut(..vocab_size).unwrap_or(&mut []);
         let tokens = self.state.tokens.get(..self.position).unwrap_or(&[]);
         sampler.sample(logits, tokens)
+    }
+
+    /// [`Session::sample`] without all logits: they are computed now, some at a time, mostly once and as
+    /// often as it takes to choose what [`Session::sample`] would. Between taking in a token and the next
+    /// it may be called repeatedly.
+    ///
+    /// # Errors
+    /// [`SampleError::NoFiniteLogit`], also if the session has taken in nothing yet.
+    pub fn sample_bounded(&mut self, sampler: &mut Sampler) -> Result<u32, SampleError> {
+        self.sample_from(&mut InMemory(self.model), sampler).map_err(|error| match error {
+            NotDrawn::Sample(error) => error,
+            NotDrawn::Read(never) => match never {},
+        })
+    }
+
+    /// [`Session::sample_bounded`] with matrices from elsewhere.
+    pub(crate) fn sample_from<S: Source>(
+        &mut self,
+        source: &mut S,
+        sampler: &mut Sampler,
+    ) -> Result<u32, NotDrawn<S::Error>> {
+        let (begin, n) = self.last_block;
+        let index = n.checked_sub(1).ok_or(SampleError::NoFiniteLogit)?;
+        let vocab_size = self.model.config().vocab_size as usize;
+        // Apart from what a pass needs.
+        let candidates = core::mem::take(&mut self.state.candidates);
+        let tokens = core::mem::take(&mut self.state.tokens);
+        let history = tokens.get(..self.position).unwrap_or(&[]);
+        let mut head = Head { session: self, source, begin, index };
+        let drawn = sampler.sample_bounded(&mut head, vocab_size, candidates, history);
+        (self.state.candidates, self.state.tokens) = (candidates, tokens);
+        drawn
     }
 
     /// Generates until an end-of-text token, the end of the context, or as long as the caller
     /// iterates. The session must have taken in a prompt.
     pub fn generate<'s>(&'s mut self, sampler: &'s mut Sampler) -> Generate<'s, 'm> {
         let decoder = if self.position > 1 { Decoder::mid_text() } else { Decoder::new() };
-        Generate { session: self, sampler, decoder, finish: None, slide: None }
+        Generate { session: self, sampler, decoder, finish: None, slide: None, sample: Session::sample }
+    }
+
+    /// The same with [`Session::sample_bounded`].
+    pub fn generate_bounded<'s>(&'s mut self, sampler: &'s mut Sampler) -> Generate<'s, 'm> {
+        Generate { sample: Session::sample_bounded, ..self.generate(sampler) }
+    }
+}
+
+/// The logits behind token `index` of the block that began at `begin`, again and again.
+struct Head<'s, 'm, S> {
+    session: &'s mut Session<'m>,
+    source: &'s mut S,
+    begin: usize,
+    index: usize,
+}
+
+impl<S: Source> Logits for Head<'_, '_, S> {
+    type Error = S::Error;
+
+    fn pass(&mut self, each: &mut dyn FnMut(u32, &mut [f32])) -> Result<(), S::Error> {
+        let mut done = Ok(());
+        let (source, index) = (&mut *self.source, self.index);
+        self.session.pass(self.begin, index + 1, |pass, state| {
+            done = pass.logits_by_slabs(index, source, state, each);
+        });
+        done
     }
 }
 
@@ -304,6 +404,8 @@ pub enum Finish {
     ContextFull,
     /// The session had taken in nothing yet, or its logits were no numbers.
     Failed(SampleError),
+    /// Weights could not be read ([`crate::stream`]): the generator's last item says why.
+    ReadFailed,
 }
 
 /// One generated token.
@@ -329,6 +431,7 @@ pub struct Generate<'s, 'm> {
     decoder: Decoder,
     finish: Option<Finish>,
     slide: Option<usize>,
+    sample: fn(&mut Session<'m>, &mut Sampler) -> Result<u32, SampleError>,
 }
 
 impl Generate<'_, '_> {
@@ -362,7 +465,7 @@ impl<'m> Iterator for Generate<'_, 'm> {
         if self.finish.is_some() {
             return None;
         }
-        let token = match self.session.sample(self.sampler) {
+        let token = match (self.sample)(self.session, self.sampler) {
             Ok(token) => token,
             Err(error) => {
                 self.finish = Some(Finish::Failed(error));

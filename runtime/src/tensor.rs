@@ -75,6 +75,29 @@ impl<'a> Matrix<'a> {
         Some(Self { rows, cols, weights })
     }
 
+    /// Some of its rows as a matrix of their own; they begin at a multiple of [`QUAD`].
+    pub(crate) fn slab(&self, rows: core::ops::Range<usize>) -> Option<Self> {
+        let n = rows.end.min(self.rows).checked_sub(rows.start)?;
+        let of = |rows| TensorSize::new(self.dtype(), rows, self.cols);
+        let (skip, take) = (of(rows.start)?, of(n)?);
+        let planes = |planes: Planes<'a>| {
+            Some(Planes {
+                quants: planes.quants.get(skip.quants_len..)?.get(..take.quants_len)?,
+                multipliers: planes.multipliers.get(skip.multipliers_len..)?.get(..take.multipliers_len)?,
+                scales: planes.scales.get(skip.scales_len / 2..)?.get(..take.scales_len / 2)?,
+                padded_cols: planes.padded_cols,
+            })
+        };
+        let floats = rows.start * self.cols..(rows.start + n) * self.cols;
+        let weights = match self.weights {
+            Weights::F32(all) => Weights::F32(all.get(floats)?),
+            Weights::F16(all) => Weights::F16(all.get(floats)?),
+            Weights::Q8(all) => Weights::Q8(planes(all)?),
+            Weights::Q4(all) => Weights::Q4(planes(all)?),
+        };
+        Some(Self { rows: n, cols: self.cols, weights })
+    }
+
     /// Its type.
     pub const fn dtype(&self) -> DType {
         match self.weights {

@@ -8,6 +8,7 @@ use std::io::Cursor;
 use common::{AlignedBytes, Random, TestModel};
 use smidgen_runtime::format::writer::{ModelPlan, TensorPlan, WriteError, pack_matrix, write_model};
 use smidgen_runtime::format::{DType, ENTRY_LEN, KvType, Meta, PREFIX_LEN, Role, RopeScaling};
+use smidgen_runtime::stream::{Region, RegionEnds, StreamLoadError, StreamModel, StreamOptions};
 use smidgen_runtime::tokenizer::{
     Normalizer, OwnedTokenizer, PreTokenizer, TokenSpec, TokenType, TokenizerData, TokenizerError,
     TokenizerKind, TokenizerSpec,
@@ -71,8 +72,28 @@ impl Edit {
 
     fn error(self) -> LoadError {
         let bytes = AlignedBytes::new(&self.0);
-        Model::load(&bytes).expect_err("must be refused")
+        let error = Model::load(&bytes).expect_err("must be refused");
+        // What can't be seen of a file that is read: how long it is, before it ends.
+        if !matches!(error, LoadError::Truncated { .. } | LoadError::TrailingBytes { .. }) {
+            let read = stream(&self.0, |_| ()).expect_err("must be refused by the other loader");
+            match (error, read) {
+                // Where a part begins is seen as that or as a wrong number.
+                (LoadError::BadSection { .. } | LoadError::BadMetadata, StreamLoadError::Load(_)) => {}
+                (_, read) => assert_eq!(read, StreamLoadError::Load(error)),
+            }
+        }
+        error
     }
+}
+
+/// Loads a file through a reader, and lets something be done with it.
+fn stream<T>(
+    file: &[u8],
+    run: impl FnOnce(&mut StreamModel<'_, Region<'_>>) -> T,
+) -> Result<T, StreamLoadError<RegionEnds>> {
+    let mut memory = vec![0; 1 << 20];
+    let options = StreamOptions { buffer: 4096, hot: 4000 };
+    StreamModel::load(Region(file), &mut memory, options).map(|mut model| run(&mut model))
 }
 
 #[test]
@@ -396,16 +417,23 @@ fn forged_files_are_refused_or_run() {
                     };
                 }
                 let bytes = AlignedBytes::new(&edit.seal().0);
-                let Ok(model) = Model::load(&bytes) else { continue };
+                let Ok(model) = Model::load(&bytes) else {
+                    // It may not be aligned, which no reader minds.
+                    let _ = stream(&bytes, run_stream);
+                    continue;
+                };
                 accepted += 1;
-                run(&model);
+                let logits = run(&model);
+                let streamed = stream(&bytes, run_stream).expect("it is accepted in memory");
+                assert_eq!(streamed, logits);
             }
         }
     }
     assert!(accepted > 500, "only {accepted} were accepted: the forgeries are too clumsy to test anything");
 }
 
-fn run(model: &Model<'_>) {
+/// The logits after a few tokens, as bits; none where the session is too large for this test.
+fn run(model: &Model<'_>) -> Option<Vec<u32>> {
     let mut row = vec![0.0; 1 << 10];
     for (_, _, matrix) in model.tensors() {
         matrix.row(0, &mut row);
@@ -415,8 +443,20 @@ fn run(model: &Model<'_>) {
     let options =
         SessionOptions { prompt_block: 2, ..SessionOptions::new(model.config().context_len.min(4) as usize) };
     let mut memory = vec![0; 1 << 20];
-    let Ok(mut session) = Session::new(model, &mut memory, options) else { return };
+    let mut session = Session::new(model, &mut memory, options).ok()?;
     let _ = session.prompt("abc");
-    let logits = session.step(1).map(<[f32]>::len);
-    assert!(logits.is_err() || logits == Ok(model.config().vocab_size as usize));
+    let logits = session.step(1).ok()?;
+    assert_eq!(logits.len(), model.config().vocab_size as usize);
+    Some(logits.iter().map(|logit| logit.to_bits()).collect())
+}
+
+/// [`run`] of a streamed model.
+fn run_stream(model: &mut StreamModel<'_, Region<'_>>) -> Option<Vec<u32>> {
+    let context = model.model().config().context_len.min(4) as usize;
+    let options = SessionOptions { prompt_block: 2, ..SessionOptions::new(context) };
+    let mut memory = vec![0; 1 << 20];
+    let mut session = model.session(&mut memory, options).ok()?;
+    let _ = session.prompt("abc");
+    let logits = session.step(1).ok()?;
+    Some(logits.iter().map(|logit| logit.to_bits()).collect())
 }

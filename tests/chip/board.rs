@@ -99,6 +99,26 @@ pub fn build_small(board: Board, model: &Path, name: &str) -> Result<PathBuf, St
     build_program(board, model, name, &[], &program)
 }
 
+/// Builds the program that reads its weights, which links as that one does.
+pub fn build_streamed(
+    board: Board,
+    model: &Path,
+    name: &str,
+    settings: &[(&str, &str)],
+) -> Result<PathBuf, String> {
+    build_program(board, model, name, settings, &["--bin", "streamed", "--features", "streamed"])
+}
+
+/// No symbol of the firmware is a panic's or an allocator's.
+pub fn proves_that_nothing_panics(firmware: &Path, name: &str) {
+    let symbols = symbols(firmware);
+    assert!(symbols.iter().any(|name| name.contains("smidgen_runtime")), "{name}: stripped");
+    for wrong in ["panicking", "rust_begin_unwind", "rust_alloc", "rg_alloc", "malloc"] {
+        let found: Vec<&String> = symbols.iter().filter(|name| name.contains(wrong)).collect();
+        assert!(found.is_empty(), "{name}: {found:?}");
+    }
+}
+
 /// Builds the program that compares kernels.
 pub fn build_levels(board: Board, model: &Path, name: &str) -> Result<PathBuf, String> {
     build_program(board, model, name, &[], &["--bin", "levels", "--features", "levels"])
@@ -121,7 +141,9 @@ fn build_program(
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--release", "--quiet", "--target", board.target]).args(program);
     cargo.current_dir(package).env("CARGO_TARGET_DIR", &target_dir).env("SMIDGEN_MODEL", model);
-    for setting in ["CONTEXT", "PROMPT", "TOKENS", "TEMPERATURE", "TOP_P", "SEED"] {
+    for setting in
+        ["CONTEXT", "PROMPT", "TOKENS", "TEMPERATURE", "TOP_P", "SEED", "BUFFER", "HOT", "CANDIDATES"]
+    {
         cargo.env_remove(format!("SMIDGEN_{setting}"));
     }
     cargo.envs(settings.iter().copied());

@@ -23,6 +23,7 @@ pub mod writer;
 
 pub use dtype::{BLOCK, DType, GROUP, QUAD, TensorSize};
 pub use meta::{Meta, RopeScaling};
+pub(crate) use prefix::u32_at;
 pub use prefix::{KvType, MAGIC, PREFIX_LEN, Prefix, VERSION};
 pub(crate) use reader::Reader;
 pub use role::{GLOBAL_ROLES, LAYER_ROLES, Need, Role};

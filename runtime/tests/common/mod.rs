@@ -57,6 +57,12 @@ impl AlignedBytes {
     }
 }
 
+impl AsMut<[u8]> for AlignedBytes {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.0[self.1..]
+    }
+}
+
 impl std::ops::Deref for AlignedBytes {
     type Target = [u8];
 
