@@ -41,21 +41,18 @@ pub fn matvec_f16(weights: &[u16], x: &[f32], first_row: usize, out: &mut [f32])
 /// One word of a Q8 plane: four columns of one row, the even ones plus 128.
 #[inline(always)]
 fn dot_chunk_q8(weights: &[u8; 4], x: &[i8; 4]) -> i32 {
-    let [a, b, c, d] = *weights;
-    let weights = [i32::from(a), i32::from(b as i8), i32::from(c), i32::from(d as i8)];
-    let mut sum = 0;
-    for (w, x) in weights.iter().zip(x) {
-        sum += w * i32::from(*x);
-    }
-    sum
+    // Written out: as a loop, it would be one where code has to be small.
+    let ([a, b, c, d], [x0, x1, x2, x3]) = (*weights, *x);
+    let even = i32::from(a) * i32::from(x0) + i32::from(c) * i32::from(x2);
+    even + i32::from(b as i8) * i32::from(x1) + i32::from(d as i8) * i32::from(x3)
 }
 
 /// What a group's sums start from so that [`dot_chunk_q8`] makes them right.
 #[inline(always)]
 fn start_q8(x: &[i8; GROUP], _: i32) -> i32 {
     let mut even = 0;
-    for [x, _] in x.as_chunks::<2>().0 {
-        even += i32::from(*x);
+    for [a, _, b, _, c, _, d, _] in x.as_chunks::<8>().0 {
+        even += i32::from(*a) + i32::from(*b) + i32::from(*c) + i32::from(*d);
     }
     -128 * even
 }
