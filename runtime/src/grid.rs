@@ -179,7 +179,7 @@ fn multipliers(
     let mut multipliers = [0; BLOCK / GROUP];
     for (multiplier, group) in multipliers.iter_mut().zip(steps).filter(|(_, group)| group.step > 0) {
         let step = group.step.checked_mul(k)?;
-        let larger = (1..=most as u32).find(|&j| step.is_multiple_of(j) && step / j <= 255)?;
+        let larger = (1..=most.max(-least) as u32).find(|&j| step.is_multiple_of(j) && step / j <= 255)?;
         let fits = |times: u32, limit: i32| times.checked_mul(larger).is_some_and(|n| n <= limit as u32);
         if !fits(group.most, most) || !fits(group.least, -least) {
             return None;
@@ -273,6 +273,16 @@ mod tests {
             weights[40] += 1e-6;
             assert!(recognise(&weights, range(dtype), 0.375).is_none());
         }
+    }
+
+    /// A group whose only weight is −8 steps below zero: 8 times the multiplier, which no quant above zero is.
+    #[test]
+    fn the_least_quant_alone_comes_back() {
+        let mut weights = [0.0; 64];
+        (weights[0], weights[1], weights[40]) = (7.0 * 201.0, 201.0, -8.0 * 235.0);
+        let block = recognise(&weights, range(DType::Q4), 1880.0).unwrap();
+        assert_eq!((block.multipliers[0], block.multipliers[1]), (201, 235));
+        assert_eq!(floats(&block)[..64], weights);
     }
 
     #[test]
