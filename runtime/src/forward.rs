@@ -360,8 +360,10 @@ impl Pass<'_> {
     ) -> Result<(), S::Error> {
         let config = self.model.config();
         let (n, dim, ffn_dim) = (self.n, config.dim as usize, config.ffn_dim as usize);
-        let Part { residual, normed, hidden, quants, scales, sums, .. } = own;
-        let (up, rest) = split_mut(hidden, n * ffn_dim);
+        let Part { residual, normed, hidden, quants, scales, sums, scores, .. } = own;
+        // Where memory is short, the layout has the hidden layer lie in attention's scratch.
+        let places = if hidden.len() < 2 * n * ffn_dim { &mut **scores } else { &mut **hidden };
+        let (up, rest) = split_mut(places, n * ffn_dim);
         let (gate, _) = split_mut(rest, n * ffn_dim);
         let matrices = [Role::Up, Role::Gate].map(|role| source.tensor(layer, role));
         let biases = [Role::UpBias, Role::GateBias].map(|role| self.model.vector(layer, role));

@@ -118,7 +118,8 @@ pub struct Layout {
     pub residual: usize,
     /// f32 of a norm's output: `[block, dim]`.
     pub normed: usize,
-    /// f32 of q, k, v and attention's output, or of the feed-forward's hidden layer, whichever is more.
+    /// f32 of q, k, v and attention's output, or of the feed-forward's hidden layer, whichever is more; of
+    /// the former alone for one token at a time on one core, if the latter fits into [`logits`](Self::logits).
     pub hidden: usize,
     /// i8 of quantized activations: `[block, widest input]`.
     pub quants: usize,
@@ -191,7 +192,6 @@ impl Layout {
 
         let attention = 2 * (config.q_dim() + config.kv_dim());
         let feed_forward = 2 * config.ffn_dim as usize;
-        let hidden = if attention > feed_forward { attention } else { feed_forward };
         let mut widest = config.dim as usize;
         if config.q_dim() > widest {
             widest = config.q_dim();
@@ -207,6 +207,10 @@ impl Layout {
         if options.candidates == 0 && logits < config.vocab_size as usize {
             logits = config.vocab_size as usize;
         }
+
+        // One token at a time on one core: attention's scratch is free when the feed-forward runs.
+        let elsewhere = block == 1 && workers == 1 && feed_forward <= logits;
+        let hidden = if attention > feed_forward || elsewhere { attention } else { feed_forward };
 
         let mut layout = Self {
             positions,
