@@ -25,10 +25,10 @@ use super::open::Kv;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  smidgen convert runs/story -o story.smidgen
+  smidgen convert runs/story/checkpoint-001000 -o story.smidgen
   smidgen convert SmolLM2-135M -o smol.smidgen --quant q4 --keep down=q8,embedding=q4
   smidgen convert stories260K.bin --tokenizer tok512.bin -o stories.smidgen --eval stories.txt
-  smidgen convert runs/story -o story.smidgen --quant q4 --calibrate corpus.txt
+  smidgen convert runs/story/checkpoint-001000 -o story.smidgen --quant q4 --calibrate corpus.txt
 
 Types: f32 and f16 are floats; q8 and q4 are integers in groups of 32 with two levels of scale.
 With q4, embeddings and head are q8 unless --keep says otherwise.")]

@@ -20,7 +20,7 @@ use super::convert::{open, read_text, show};
 #[command(after_help = "\
 Examples:
   smidgen diff SmolLM2-135M smol.gguf
-  smidgen diff runs/stories story-q4.smidgen --data stories.txt
+  smidgen diff runs/story/checkpoint-001000 story-q4.smidgen --data stories.txt
   smidgen diff a.smidgen b.smidgen --json")]
 pub struct Args {
     /// The first model or checkpoint.

@@ -18,7 +18,7 @@ use super::convert::open;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  smidgen export runs/stories --to gguf -o stories.gguf
+  smidgen export runs/story/checkpoint-001000 --to gguf -o stories.gguf
   smidgen export story.smidgen --to hf -o story-hf
   smidgen export SmolLM2-135M --to gguf --type q8_0 -o smol.gguf")]
 pub struct Args {
