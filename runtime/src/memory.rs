@@ -301,6 +301,9 @@ impl<'m> State<'m> {
         if rest.len() < layout.total {
             return Err(SessionError::OutOfMemory { needed: layout.total, given: rest.len() });
         }
+        rest[..layout.total].fill(0);
+        // SAFETY: a line is bytes.
+        let (_, rest, _) = unsafe { rest.align_to_mut() };
         let mut carver = Carver { rest };
         Ok(Self {
             keys_q8: carver.take(layout.keys_q8),
@@ -333,23 +336,33 @@ impl Number for u32 {}
 impl Number for u64 {}
 impl Number for f32 {}
 
+/// What every part begins and ends with.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; ALIGNMENT]);
+
 struct Carver<'m> {
-    rest: &'m mut [u8],
+    rest: &'m mut [Line],
 }
 
 impl<'m> Carver<'m> {
-    /// The next `n` numbers, zeroed. Fewer if the memory ends, which the caller has excluded.
+    /// The next `n` numbers. Fewer if the memory ends, which the caller has excluded.
+    #[inline(always)]
     fn take<T: Number>(&mut self, n: usize) -> &'m mut [T] {
+        let lines = self.lines(n.wrapping_mul(size_of::<T>()).div_ceil(ALIGNMENT));
+        let there = size_of_val(lines) / size_of::<T>();
+        // SAFETY: `T` is a plain number, for which any bytes are a value (the private trait `Number`), lines
+        // are aligned for all of them, and so many are there.
+        unsafe { core::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), n.min(there)) }
+    }
+
+    /// The next lines, or what there is of them: once for all types of numbers.
+    #[inline(never)]
+    fn lines(&mut self, n: usize) -> &'m mut [Line] {
         let rest = core::mem::take(&mut self.rest);
-        let bytes = align_up(n.saturating_mul(size_of::<T>())).min(rest.len());
-        let (part, rest) = rest.split_at_mut(bytes);
+        let (taken, rest) = rest.split_at_mut(n.min(rest.len()));
         self.rest = rest;
-        part.fill(0);
-        // SAFETY: `T` is a plain number, for which any bytes are a value (the private trait
-        // `Number`); `align_to_mut` itself sees to alignment and length.
-        let (_, numbers, _) = unsafe { part.align_to_mut::<T>() };
-        let n = n.min(numbers.len());
-        &mut numbers[..n]
+        taken
     }
 }
 

@@ -2,21 +2,24 @@
 
 /// A table of u32, four bytes each.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct U32s<'a>(pub(super) &'a [u8]);
+pub(super) struct U32s<'a>(&'a [[u8; 4]]);
 
 impl<'a> U32s<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes.as_chunks().0)
+    }
+
     pub(super) fn len(self) -> usize {
-        self.0.len() / 4
+        self.0.len()
     }
 
     #[inline]
     pub(super) fn get(self, index: usize) -> Option<u32> {
-        let at = index.checked_mul(4)?;
-        self.0.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
+        self.0.get(index).map(|bytes| u32::from_le_bytes(*bytes))
     }
 
     pub(super) fn iter(self) -> impl Iterator<Item = u32> + 'a {
-        self.0.chunks_exact(4).filter_map(|bytes| bytes.first_chunk().map(|bytes| u32::from_le_bytes(*bytes)))
+        self.0.iter().map(|bytes| u32::from_le_bytes(*bytes))
     }
 }
 
@@ -52,10 +55,9 @@ impl<'a> Ids<'a> {
     #[inline]
     pub(super) fn get(self, index: usize) -> Option<u32> {
         if self.wide {
-            U32s(self.bytes).get(index)
+            U32s::new(self.bytes).get(index)
         } else {
-            let at = index.checked_mul(2)?;
-            self.bytes.get(at..)?.first_chunk().map(|bytes| u32::from(u16::from_le_bytes(*bytes)))
+            self.bytes.as_chunks().0.get(index).map(|bytes| u32::from(u16::from_le_bytes(*bytes)))
         }
     }
 }

@@ -79,14 +79,14 @@ impl<'a> Tokenizer<'a> {
     pub(super) fn trusted(data: TokenizerData<'a>) -> Self {
         let mut this = Self {
             data,
-            offsets: U32s(data.offsets),
+            offsets: U32s::new(data.offsets),
             index: Index::new(Ids::new(data.index, data.n_tokens), data.n_tokens),
             byte_tokens: Ids::new(data.byte_tokens, data.n_tokens),
-            ranks: U32s(data.ranks),
-            extra_merges: U32s(data.extra_merges),
-            scores: U32s(data.scores),
-            added: U32s(data.added),
-            end_tokens: U32s(data.end_tokens),
+            ranks: U32s::new(data.ranks),
+            extra_merges: U32s::new(data.extra_merges),
+            scores: U32s::new(data.scores),
+            added: U32s::new(data.added),
+            end_tokens: U32s::new(data.end_tokens),
             cut_at_spaces: false,
             added_first: ByteSet::default(),
             added_second: ByteSet::default(),
@@ -131,7 +131,9 @@ impl<'a> Tokenizer<'a> {
 
     /// What token `id` means, in bytes; not always whole UTF-8 characters. Empty for an id that is
     /// not in the vocabulary.
-    #[inline]
+    // On a chip its many callers would be a tenth of the tokenizer's code.
+    #[cfg_attr(target_os = "none", inline(never))]
+    #[cfg_attr(not(target_os = "none"), inline)]
     pub fn bytes(&self, id: u32) -> &'a [u8] {
         let at = id as usize;
         match (self.offsets.get(at), self.offsets.get(at.saturating_add(1))) {
