@@ -124,6 +124,18 @@ pub fn build_levels(board: Board, model: &Path, name: &str) -> Result<PathBuf, S
     build_program(board, model, name, &[], &["--bin", "levels", "--features", "levels"])
 }
 
+/// The same with the runtime's features for a Llama and integers, and no others.
+pub fn build_small_levels(board: Board, model: &Path, name: &str) -> Result<PathBuf, String> {
+    let features = "levels,small,smidgen-runtime/q4";
+    build_program(
+        board,
+        model,
+        name,
+        &[],
+        &["--bin", "levels", "--no-default-features", "--features", features],
+    )
+}
+
 /// Builds the console.
 pub fn build_console(board: Board, model: &Path, name: &str) -> Result<PathBuf, String> {
     build_program(board, model, name, &[], &["--bin", "console"])

@@ -271,9 +271,13 @@ fn nothing_can_panic_and_nothing_allocates() {
     }
 }
 
-/// Where stories do not reach; see the program's own words.
+/// Where stories do not reach; see the program's own words. With the kernels for everything, and with those
+/// that a small build has.
 #[test]
 fn kernels_equal_their_definition_on_the_chip() {
+    type Build = fn(Board, &Path, &str) -> Result<PathBuf, String>;
+    let kinds: [(_, Build); 2] =
+        [("levels", board::build_levels), ("small-levels", board::build_small_levels)];
     for board in [M4F, M33] {
         if !board::available(board) {
             continue;
@@ -282,12 +286,13 @@ fn kernels_equal_their_definition_on_the_chip() {
         let file = models::file(models::LLAMA, DType::Q8, KvType::Q8);
         let _building = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         std::fs::write(&model, file).expect("the temporary directory can be written");
-        let name = format!("levels-{}", board.target);
-        let firmware =
-            board::build_levels(board, &model, &name).unwrap_or_else(|errors| panic!("{name}:\n{errors}"));
-        let outcome = board::run(board, &firmware, "");
-        assert!(outcome.status.success(), "{name}: {}", outcome.stderr);
-        assert_eq!(String::from_utf8_lossy(&outcome.stdout), "equal 400 on cortex-m\n");
+        for (kind, build) in kinds {
+            let name = format!("{kind}-{}", board.target);
+            let firmware = build(board, &model, &name).unwrap_or_else(|errors| panic!("{name}:\n{errors}"));
+            let outcome = board::run(board, &firmware, "");
+            assert!(outcome.status.success(), "{name}: {}", outcome.stderr);
+            assert_eq!(String::from_utf8_lossy(&outcome.stdout), "equal 400 on cortex-m\n", "{name}");
+        }
     }
 }
 

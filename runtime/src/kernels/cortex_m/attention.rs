@@ -3,6 +3,7 @@
 use core::arch::asm;
 use core::mem::MaybeUninit;
 
+use super::small::attend_small;
 use super::two::attend_two;
 use super::{even_bytes, odd_bytes, word};
 use crate::format::QUAD;
@@ -196,7 +197,11 @@ fn attend_alone(
     scratch: &mut Scratch<'_>,
     out: &mut [f32],
 ) {
-    attend_one::<Dsp>(query, cache, len, scratch, out);
+    if cfg!(feature = "single-query") {
+        attend_one::<Dsp>(query, cache, len, scratch, out);
+    } else {
+        attend_small(query, cache, len, scratch, out);
+    }
 }
 
 /// The largest of some bytes.

@@ -7,6 +7,7 @@ mod attention;
 pub(crate) mod draw;
 mod query;
 mod seldom;
+mod small;
 #[cfg(target_abi = "eabihf")]
 mod steps;
 mod two;
