@@ -469,6 +469,8 @@ impl Pass<'_> {
     /// `n` vectors of `cols` floats as the right-hand side of a product: `prepare` completes row `i`
     /// where it lies, then come its integers, if some matrix wants those. Rows are split over the
     /// workers.
+    // Once for its four callers.
+    #[inline(never)]
     fn input<'a>(
         &self,
         n: usize,
