@@ -18,6 +18,7 @@ mod error;
 pub mod format;
 mod forward;
 mod grid;
+mod hot;
 #[cfg(any(feature = "embedded-io", feature = "embedded-io-async"))]
 mod io;
 pub mod kernels;
@@ -39,6 +40,9 @@ mod workers;
 pub use config::{Architecture, Config};
 pub use error::{LoadError, SampleError, SessionError, StepError};
 pub use format::KvType;
+#[cfg(feature = "hot")]
+pub use hot::HotError;
+pub use hot::hot_needed;
 pub use kernels::Level;
 #[doc(hidden)]
 pub use memory::Aligned;

@@ -25,6 +25,9 @@ pub struct Model<'a> {
     n_roles: [usize; 2],
     table: &'a [[u8; ENTRY_LEN]],
     data: &'a [u8],
+    /// Copies of some tensors ([`crate::hot`]).
+    #[cfg(feature = "hot")]
+    pub(crate) hot: &'a [u8],
 }
 
 impl<'a> Model<'a> {
@@ -99,6 +102,8 @@ impl<'a> Model<'a> {
             n_roles: [prefix.global_roles, prefix.layer_roles].map(|roles| roles.count_ones() as usize),
             table: &[],
             data: &[],
+            #[cfg(feature = "hot")]
+            hot: &[],
         };
         if let Some(tokenizer) = &model.tokenizer
             && tokenizer.n_tokens() > config.vocab_size
@@ -189,12 +194,23 @@ impl<'a> Model<'a> {
 
     /// A tensor of the whole model, or of one layer; `None` if the model has none.
     pub fn tensor(&self, layer: usize, role: Role) -> Option<Matrix<'a>> {
-        self.matrix_at(&self.entry(layer, role)?)
+        let (_index, entry) = self.find(layer, role)?;
+        #[cfg(feature = "hot")]
+        if let Some(copy) = crate::hot::place(self.hot, _index) {
+            return Matrix::new(DType::from_u8(entry.dtype)?, entry.rows as usize, entry.cols as usize, copy);
+        }
+        self.matrix_at(&entry)
     }
 
     /// A tensor's entry in the table.
     #[inline(always)]
     pub(crate) fn entry(&self, layer: usize, role: Role) -> Option<TensorEntry> {
+        Some(self.find(layer, role)?.1)
+    }
+
+    /// The same with its number.
+    #[inline(always)]
+    fn find(&self, layer: usize, role: Role) -> Option<(usize, TensorEntry)> {
         let bit = role.bit();
         let mask = if role.is_per_layer() { self.layer_roles } else { self.global_roles };
         if mask & bit == 0 {
@@ -203,7 +219,22 @@ impl<'a> Model<'a> {
         let [globals, of_layer] = self.n_roles;
         let first = if role.is_per_layer() { globals + layer * of_layer } else { 0 };
         let index = first + (mask & (bit - 1)).count_ones() as usize;
-        Some(TensorEntry::from_bytes(self.table.get(index)?))
+        Some((index, TensorEntry::from_bytes(self.table.get(index)?)))
+    }
+
+    /// How many tensors are the whole model's, and how many there are.
+    #[cfg(feature = "hot")]
+    pub(crate) fn n_tensors(&self) -> [usize; 2] {
+        [self.n_roles[0], self.table.len()]
+    }
+
+    /// A tensor's role and its bytes in the file.
+    #[cfg(feature = "hot")]
+    pub(crate) fn stored(&self, index: usize) -> Option<(Role, &'a [u8])> {
+        let entry = TensorEntry::from_bytes(self.table.get(index)?);
+        let size = TensorSize::new(DType::from_u8(entry.dtype)?, entry.rows as usize, entry.cols as usize)?;
+        let bytes = self.data.get(usize::try_from(entry.offset).ok()?..)?.get(..size.total)?;
+        Some((Role::from_u8(entry.role)?, bytes))
     }
 
     /// A norm's weight, a bias or the rotary frequencies; `None` if the model has none.

@@ -88,6 +88,21 @@ pub fn build_external(board: Board, model: &Path, name: &str) -> Result<PathBuf,
     build_program(board, model, name, &[], &["--bin", "smidgen-cortex-m", "--features", "external"])
 }
 
+/// Builds the firmware with copies of the model's tensors in RAM.
+pub fn build_hot(
+    board: Board,
+    model: &Path,
+    name: &str,
+    settings: &[(&str, &str)],
+) -> Result<PathBuf, String> {
+    build_program(board, model, name, settings, &["--bin", "smidgen-cortex-m", "--features", "hot"])
+}
+
+/// Builds the program that links only if nothing of the runtime can panic, with such copies.
+pub fn build_bare_hot(board: Board, model: &Path, name: &str) -> Result<PathBuf, String> {
+    build_program(board, model, name, &[], &["--bin", "bare", "--features", "bare,hot"])
+}
+
 /// Builds the program that links only if nothing of the runtime can panic.
 pub fn build_bare(board: Board, model: &Path, name: &str) -> Result<PathBuf, String> {
     build_program(board, model, name, &[], &["--bin", "bare", "--features", "bare"])

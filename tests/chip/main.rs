@@ -5,6 +5,7 @@
 mod board;
 mod console;
 mod external;
+mod hot;
 mod machine;
 mod models;
 mod page;

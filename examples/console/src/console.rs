@@ -3,6 +3,8 @@
 use core::fmt::{self, Display};
 
 use embedded_io::{Read, Write};
+#[cfg(feature = "hot")]
+use smidgen_runtime::HotError;
 use smidgen_runtime::{Finish, Layout, LoadError, Model, Sampler, Session, SessionError, SessionOptions};
 #[cfg(feature = "workers")]
 use smidgen_runtime::{Level, Workers};
@@ -12,6 +14,7 @@ use crate::command::{Command, HELP};
 use crate::decimal::Thousandths;
 use crate::line::{Edit, Line};
 use crate::settings::Settings;
+use crate::stored::Stored;
 use crate::terminal::Terminal;
 
 /// Why there is no console (any more).
@@ -20,26 +23,31 @@ use crate::terminal::Terminal;
 pub enum ConsoleError<E> {
     /// The model can't be loaded.
     Load(LoadError),
+    /// There is memory for copies of its tensors, and none fits.
+    #[cfg(feature = "hot")]
+    Hot(HotError),
     /// The session can't begin.
     Session(SessionError),
     /// The serial line failed.
     Serial(E),
 }
 
-/// Loads a model and talks over `serial` until Ctrl-D or its end.
+/// Loads a model (its file's bytes, or [`Stored`]) and talks over `serial` until Ctrl-D or its end.
 ///
 /// # Errors
 /// What is wrong with the model or the memory, which the terminal was told too, or with the line.
-pub fn serve<S: Read + Write>(
-    file: &[u8],
+pub fn serve<'m, S: Read + Write>(
+    model: impl Into<Stored<'m>>,
     memory: &mut [u8],
     options: SessionOptions,
     serial: &mut S,
     board: &mut impl Board,
 ) -> Result<(), ConsoleError<S::Error>> {
-    let model = load(file, serial)?;
+    let stored = model.into();
+    let file_bytes = stored.file.len();
+    let model = load(stored, serial)?;
     let session = Session::new(&model, memory, options);
-    talk(session, file, serial, board)
+    talk(session, file_bytes, serial, board)
 }
 
 /// The same with other cores.
@@ -47,30 +55,46 @@ pub fn serve<S: Read + Write>(
 /// # Errors
 /// As for [`serve`].
 #[cfg(feature = "workers")]
-pub fn serve_with<S: Read + Write>(
+pub fn serve_with<'m, S: Read + Write>(
     workers: &dyn Workers,
-    file: &[u8],
+    model: impl Into<Stored<'m>>,
     memory: &mut [u8],
     options: SessionOptions,
     serial: &mut S,
     board: &mut impl Board,
 ) -> Result<(), ConsoleError<S::Error>> {
-    let model = load(file, serial)?;
+    let stored = model.into();
+    let file_bytes = stored.file.len();
+    let model = load(stored, serial)?;
     let session = Session::with_workers(&model, memory, options, Level::detect(), workers);
-    talk(session, file, serial, board)
+    talk(session, file_bytes, serial, board)
 }
 
-fn load<'f, S: Write>(file: &'f [u8], serial: &mut S) -> Result<Model<'f>, ConsoleError<S::Error>> {
-    let model = Model::load(file);
-    if let Err(error) = model {
-        Terminal::new(serial).print(format_args!("error: {error}\n")).map_err(ConsoleError::Serial)?;
+fn load<'f, S: Write>(stored: Stored<'f>, serial: &mut S) -> Result<Model<'f>, ConsoleError<S::Error>> {
+    let mut terminal = Terminal::new(serial);
+    let model = match Model::load(stored.file) {
+        Ok(model) => model,
+        Err(error) => {
+            terminal.print(format_args!("error: {error}\n")).map_err(ConsoleError::Serial)?;
+            return Err(ConsoleError::Load(error));
+        }
+    };
+    #[cfg(feature = "hot")]
+    if !stored.hot.is_empty() {
+        return match model.with_hot(stored.hot) {
+            Ok(model) => Ok(model),
+            Err(error) => {
+                terminal.print(format_args!("error: {error}\n")).map_err(ConsoleError::Serial)?;
+                Err(ConsoleError::Hot(error))
+            }
+        };
     }
-    model.map_err(ConsoleError::Load)
+    Ok(model)
 }
 
 fn talk<S: Read + Write>(
     session: Result<Session<'_>, SessionError>,
-    file: &[u8],
+    file_bytes: usize,
     serial: &mut S,
     board: &mut impl Board,
 ) -> Result<(), ConsoleError<S::Error>> {
@@ -81,7 +105,7 @@ fn talk<S: Read + Write>(
             return Err(ConsoleError::Session(error));
         }
     };
-    Console::new(file.len(), serial, board).run(&mut session).map_err(ConsoleError::Serial)
+    Console::new(file_bytes, serial, board).run(&mut session).map_err(ConsoleError::Serial)
 }
 
 /// A terminal on one side, a session on the other.
@@ -194,7 +218,11 @@ impl<'a, S: Read + Write, B: Board> Console<'a, S, B> {
     }
 
     fn show_memory(&mut self, session: &Session<'_>) -> Result<(), S::Error> {
-        self.print(Sizes { model_bytes: self.model_bytes, layout: session.layout() })?;
+        #[cfg(feature = "hot")]
+        let copied = session.model().hot_bytes();
+        #[cfg(not(feature = "hot"))]
+        let copied = 0;
+        self.print(Sizes { model_bytes: self.model_bytes, copied, layout: session.layout() })?;
         let Some(usage) = self.board.usage() else { return Ok(()) };
         let (flash, statics) = (usage.flash_bytes(), usage.ram_static_bytes);
         self.print(format_args!(
@@ -234,15 +262,21 @@ impl Display for Pace {
 /// What model and session take, part by part as `smidgen plan` lists them.
 struct Sizes<'a> {
     model_bytes: usize,
+    /// Of those, in RAM too.
+    copied: usize,
     layout: &'a Layout,
 }
 
 impl Display for Sizes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { model_bytes, layout } = self;
+        let Self { model_bytes, copied, layout } = self;
         let (kv, logits, tokens) = (layout.kv_bytes(), 4 * layout.logits, 4 * layout.tokens);
         let activations = layout.total.saturating_sub(kv + logits + tokens);
-        writeln!(f, "model    {model_bytes} bytes of flash, context {}", layout.tokens)?;
+        write!(f, "model    {model_bytes} bytes of flash, ")?;
+        if *copied > 0 {
+            write!(f, "{copied} of them in RAM too, ")?;
+        }
+        writeln!(f, "context {}", layout.tokens)?;
         writeln!(
             f,
             "session  {} bytes of RAM: {kv} for keys and values, {logits} for logits, {tokens} for tokens, \

@@ -236,3 +236,30 @@ fn decimals_are_what_the_standard_library_reads() {
     assert_eq!(Thousandths(0.95).to_string(), "0.950");
     assert_eq!(Thousandths(1.9996).to_string(), "2.000");
 }
+
+#[cfg(feature = "hot")]
+#[test]
+fn a_model_with_copies_in_ram_tells_the_same_and_how_large_they_are() {
+    use smidgen_console::{Stored, hot};
+    const HOT: usize = hot(FILE, Some("60000"));
+    const NONE: usize = hot(FILE, None);
+    let serve_with = |hot: &mut [u8]| {
+        let mut serial =
+            Typed { input: b"/tokens 20\rThe cat\r".iter().copied().collect(), ..Typed::default() };
+        let mut memory = Box::new(Memory::<BYTES>::new());
+        let stored = Stored::with_hot(FILE, hot);
+        let result = serve(stored, (*memory).as_mut(), OPTIONS, &mut serial, &mut Fake::<false>(0));
+        (result, String::from_utf8_lossy(&serial.output).into_owned())
+    };
+    let plain = talk("/tokens 20\rThe cat\r");
+    assert_eq!(serve_with(Memory::<NONE>::new().as_mut()), (Ok(()), plain.clone()));
+    let (result, hot) = serve_with(Memory::<HOT>::new().as_mut());
+    assert_eq!(result, Ok(()));
+    let (_, told) = hot.split_once(" bytes of flash, ").unwrap();
+    let (copied, _) = told.split_once(" of them in RAM too, ").unwrap();
+    let copied: usize = copied.parse().unwrap();
+    assert!(copied > 50_000 && copied < HOT, "{copied}");
+    assert_eq!(hot.replace(&format!("{copied} of them in RAM too, "), ""), plain);
+    let (result, refused) = serve_with(&mut [0; 100]);
+    assert!(matches!(result, Err(ConsoleError::Hot(_))) && refused.contains("100 were given"), "{refused}");
+}

@@ -4,7 +4,7 @@
 //! The text goes to semihosting's standard output, figures about flash, RAM and instructions to
 //! its standard error. Settings come from the environment when this is built (`SMIDGEN_MODEL`,
 //! `SMIDGEN_CONTEXT`, `SMIDGEN_PROMPT`, `SMIDGEN_TOKENS`, `SMIDGEN_TEMPERATURE`, `SMIDGEN_TOP_P`,
-//! `SMIDGEN_SEED`) and can be changed by the semihosting command line (see [`settings`]).
+//! `SMIDGEN_SEED`, with feature `hot` `SMIDGEN_HOT`) and can be changed by the semihosting command line (see [`settings`]).
 #![no_std]
 #![no_main]
 #![warn(missing_docs)]
@@ -20,6 +20,8 @@ use core::fmt::{self, Write};
 
 use cortex_m_rt::entry;
 use cortex_m_semihosting::debug::{self, EXIT_FAILURE, EXIT_SUCCESS};
+#[cfg(feature = "hot")]
+use smidgen_runtime::HotError;
 use smidgen_runtime::format::Prefix;
 use smidgen_runtime::{
     Layout, LoadError, Memory, Model, SampleError, Sampler, SamplerOptions, Session, SessionError,
@@ -51,13 +53,17 @@ const LAYOUT: Layout = match Prefix::read_config(FILE) {
 };
 /// Known while compiling: a model that does not fit the chip does not link.
 const BYTES: usize = memory_needed(FILE, OPTIONS);
+/// Bytes for copies of tensors in RAM: of `SMIDGEN_HOT`, if there is such a number, those that are of use.
+const HOT: usize = smidgen_console::hot(FILE, option_env!("SMIDGEN_HOT"));
+const _: () = assert!(cfg!(feature = "hot") || HOT == 0, "SMIDGEN_HOT is for the feature `hot`");
 
 #[entry]
 fn main() -> ! {
     static mut MEMORY: Memory<BYTES> = Memory::new();
+    static mut HOT_MEMORY: Memory<HOT> = Memory::new();
     static mut COMMAND_LINE: [u8; 512] = [0; 512];
     board::guard_stack();
-    let status = match run(MEMORY, COMMAND_LINE) {
+    let status = match run((MEMORY, HOT_MEMORY), COMMAND_LINE) {
         Ok(()) => EXIT_SUCCESS,
         Err(error) => {
             let _ = writeln!(host::stderr(), "error: {error}");
@@ -69,7 +75,10 @@ fn main() -> ! {
     }
 }
 
-fn run(memory: &mut Memory<BYTES>, command_line: &mut [u8]) -> Result<(), Error> {
+/// The session's, and that of copies.
+type Memories<'a> = (&'a mut Memory<BYTES>, &'a mut Memory<HOT>);
+
+fn run(memory: Memories<'_>, command_line: &mut [u8]) -> Result<(), Error> {
     let settings = Settings::new(host::command_line(command_line)?)?;
     match settings.mode {
         Mode::Story => tell(memory, &settings),
@@ -84,13 +93,13 @@ fn run(memory: &mut Memory<BYTES>, command_line: &mut [u8]) -> Result<(), Error>
 }
 
 /// Loads the model, takes in the prompt and prints what follows.
-fn tell(memory: &mut Memory<BYTES>, settings: &Settings<'_>) -> Result<(), Error> {
+fn tell((memory, hot): Memories<'_>, settings: &Settings<'_>) -> Result<(), Error> {
     let mut out = host::stdout();
     let mut dump = settings.dump.map(DumpFile::create).transpose()?;
-    let mut report = Report::new(FILE, BYTES, LAYOUT);
+    let mut report = Report::new(FILE, BYTES, HOT, LAYOUT);
 
     let watch = Stopwatch::start();
-    let model = Model::load(FILE)?;
+    let model = copied(Model::load(FILE)?, hot)?;
     report.load = watch.instructions();
 
     let mut session = Session::new(&model, memory, OPTIONS)?;
@@ -123,12 +132,26 @@ fn tell(memory: &mut Memory<BYTES>, settings: &Settings<'_>) -> Result<(), Error
     Ok(())
 }
 
+/// The model with copies of its tensors in RAM.
+#[cfg(feature = "hot")]
+fn copied<'m>(model: Model<'m>, memory: &'m mut Memory<HOT>) -> Result<Model<'m>, Error> {
+    if HOT == 0 { Ok(model) } else { Ok(model.with_hot(memory.as_mut())?) }
+}
+
+/// The model as it is.
+#[cfg(not(feature = "hot"))]
+fn copied<'m>(model: Model<'m>, _: &'m mut Memory<HOT>) -> Result<Model<'m>, Error> {
+    Ok(model)
+}
+
 /// Whatever can go wrong, in words.
 #[derive(Debug)]
 enum Error {
     Settings(SettingsError),
     Host(HostError),
     Load(LoadError),
+    #[cfg(feature = "hot")]
+    Hot(HotError),
     Session(SessionError),
     Step(StepError),
     Sample(SampleError),
@@ -140,6 +163,8 @@ impl fmt::Display for Error {
             Self::Settings(error) => error.fmt(f),
             Self::Host(error) => error.fmt(f),
             Self::Load(error) => error.fmt(f),
+            #[cfg(feature = "hot")]
+            Self::Hot(error) => error.fmt(f),
             Self::Session(error) => error.fmt(f),
             Self::Step(error) => error.fmt(f),
             // Its own words would bring the printing of floats with them: 20 KB of flash.
@@ -160,6 +185,8 @@ macro_rules! from {
         })*
     };
 }
+#[cfg(feature = "hot")]
+from!(Hot(HotError));
 from!(
     Settings(SettingsError),
     Host(HostError),

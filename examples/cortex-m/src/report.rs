@@ -10,6 +10,7 @@ use smidgen_runtime::Layout;
 pub struct Report {
     model: &'static [u8],
     session_bytes: usize,
+    hot_bytes: usize,
     layout: Layout,
     /// Instructions of loading (checking every byte of the file).
     pub load: u64,
@@ -24,11 +25,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// Nothing measured yet; a model in flash, a session of so many with these parts.
-    pub const fn new(model: &'static [u8], session_bytes: usize, layout: Layout) -> Self {
+    /// Nothing measured yet; a model in flash, a session of so many bytes, copies of tensors of so many, and
+    /// the session's parts.
+    pub const fn new(model: &'static [u8], session_bytes: usize, hot_bytes: usize, layout: Layout) -> Self {
         Self {
             model,
             session_bytes,
+            hot_bytes,
             layout,
             load: 0,
             prompt_tokens: 0,
@@ -63,6 +66,9 @@ impl fmt::Display for Report {
         writeln!(f, "ram_kv_bytes {}", self.layout.kv_bytes())?;
         writeln!(f, "ram_logits_bytes {}", 4 * self.layout.logits)?;
         writeln!(f, "ram_token_bytes {}", 4 * self.layout.tokens)?;
+        if self.hot_bytes > 0 {
+            writeln!(f, "ram_hot_bytes {}", self.hot_bytes)?;
+        }
         if let Some(stack) = usage.stack_bytes {
             writeln!(f, "ram_stack_bytes {stack}")?;
         }

@@ -11,7 +11,7 @@ use embassy_rp::peripherals::UART0;
 use embassy_rp::uart::{BufferedInterruptHandler, BufferedUart, Config};
 use embassy_time::Instant;
 use panic_probe as _;
-use smidgen_console::{Board, ConsoleError, TwoCores, Usage, context, serve_with};
+use smidgen_console::{Board, ConsoleError, Stored, TwoCores, Usage, context, hot, serve_with};
 use smidgen_runtime::{Memory, SessionOptions, include_model, memory_needed};
 
 static FILE: &[u8] = include_model!(env!("SMIDGEN_MODEL_FILE"));
@@ -19,6 +19,8 @@ const OPTIONS: SessionOptions =
     SessionOptions { workers: 2, ..SessionOptions::new(context(FILE, option_env!("SMIDGEN_CONTEXT"), 256)) };
 /// Known while compiling: a model that does not fit the chip does not link.
 const BYTES: usize = memory_needed(FILE, OPTIONS);
+/// Bytes for copies of the model's tensors in RAM, which is faster than the flash.
+const HOT: usize = hot(FILE, option_env!("SMIDGEN_HOT"));
 
 static CORES: TwoCores = TwoCores::new();
 
@@ -42,6 +44,7 @@ impl Board for Pico {
 #[entry]
 fn main() -> ! {
     static mut MEMORY: Memory<BYTES> = Memory::new();
+    static mut HOT_MEMORY: Memory<HOT> = Memory::new();
     static mut CORE1_STACK: Stack<8192> = Stack::new();
     static mut SENDS: [u8; 64] = [0; 64];
     static mut RECEIVES: [u8; 256] = [0; 256];
@@ -50,7 +53,8 @@ fn main() -> ! {
     let mut uart =
         BufferedUart::new(chip.UART0, chip.PIN_0, chip.PIN_1, Irqs, SENDS, RECEIVES, Config::default());
     loop {
-        match serve_with(&CORES, FILE, MEMORY.as_mut(), OPTIONS, &mut uart, &mut Pico) {
+        let model = Stored::with_hot(FILE, HOT_MEMORY.as_mut());
+        match serve_with(&CORES, model, MEMORY.as_mut(), OPTIONS, &mut uart, &mut Pico) {
             Ok(()) | Err(ConsoleError::Serial(_)) => {}
             Err(error) => defmt::panic!("{}", error),
         }

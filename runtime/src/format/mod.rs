@@ -12,6 +12,7 @@
 
 mod dtype;
 mod meta;
+mod outline;
 #[cfg(feature = "std")]
 mod pack;
 mod prefix;
@@ -23,6 +24,7 @@ pub mod writer;
 
 pub use dtype::{BLOCK, DType, GROUP, QUAD, TensorSize};
 pub use meta::{Meta, RopeScaling};
+pub(crate) use outline::{Outline, u64_at};
 pub(crate) use prefix::u32_at;
 pub use prefix::{KvType, MAGIC, PREFIX_LEN, Prefix, VERSION};
 pub(crate) use reader::Reader;

@@ -1,7 +1,7 @@
 //! How much memory a model takes that is not in memory.
 
 use crate::error::LoadError;
-use crate::format::{DType, ENTRY_LEN, PREFIX_LEN, Prefix, QUAD, Role, TensorSize, align_up, u32_at};
+use crate::format::{DType, Outline, Prefix, QUAD, Role, TensorSize, align_up, u32_at, u64_at};
 
 /// How much of a model is in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,35 +106,26 @@ pub const fn memory_needed(begin: &[u8], options: StreamOptions) -> usize {
 /// # Errors
 /// A prefix that is unusable, [`LoadError::Truncated`], or a table of which sizes can't be told.
 pub const fn least_buffer(head: &[u8]) -> Result<usize, LoadError> {
-    if let Err(error) = Prefix::read_config(head) {
-        return Err(error);
-    }
-    let (table_at, data_at) = (u64_at(head, 72), u64_at(head, 80));
-    if data_at > head.len() as u64 {
-        return Err(LoadError::Truncated { needed: data_at, found: head.len() as u64 });
-    }
-    let layers = u32_at(head, 28) as u64;
-    let tensors = u32_at(head, 64).count_ones() as u64 + layers * u32_at(head, 68).count_ones() as u64;
-    if table_at < PREFIX_LEN as u64 || table_at > data_at || tensors * ENTRY_LEN as u64 > data_at - table_at {
-        return Err(LoadError::BadMetadata);
-    }
+    let outline = match Outline::new(head) {
+        Ok(outline) => outline,
+        Err(error) => return Err(error),
+    };
     let mut least = 0;
-    let mut at = table_at as usize;
-    let mut left = tensors;
-    while left > 0 {
-        let (Some(role), Some(dtype)) = (Role::from_u8(head[at]), DType::from_u8(head[at + 1])) else {
-            return Err(LoadError::BadMetadata);
+    let mut index = 0;
+    while index < outline.n_tensors {
+        let tensor = match outline.tensor(index) {
+            Ok(tensor) => tensor,
+            Err(error) => return Err(error),
         };
-        if !role.is_vector() {
-            let Some(bytes) = slab_bytes(dtype, row_unit(dtype), u32_at(head, at + 8) as usize) else {
+        if !tensor.role.is_vector() {
+            let Some(bytes) = slab_bytes(tensor.dtype, row_unit(tensor.dtype), tensor.cols) else {
                 return Err(LoadError::BadMetadata);
             };
             if bytes > least {
                 least = bytes;
             }
         }
-        at += ENTRY_LEN;
-        left -= 1;
+        index += 1;
     }
     Ok(align_up(least))
 }
@@ -150,8 +141,4 @@ pub(super) const fn slab_bytes(dtype: DType, rows: usize, cols: usize) -> Option
         Some(size) => Some(size.total),
         None => None,
     }
-}
-
-const fn u64_at(file: &[u8], at: usize) -> u64 {
-    (u32_at(file, at) as u64) | (u32_at(file, at + 4) as u64) << 32
 }

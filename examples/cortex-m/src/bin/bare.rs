@@ -16,6 +16,9 @@ use smidgen_runtime::{
 static FILE: &[u8] = include_model!(env!("SMIDGEN_MODEL_FILE"));
 const OPTIONS: SessionOptions = SessionOptions::new(32);
 const BYTES: usize = memory_needed(FILE, OPTIONS);
+/// Bytes for copies of tensors in RAM, with the feature `hot`.
+#[cfg(feature = "hot")]
+const HOT: usize = smidgen_runtime::hot_needed(FILE, 20_000);
 
 unsafe extern "C" {
     safe fn smidgen_panics() -> !;
@@ -29,7 +32,13 @@ fn panic(_: &PanicInfo<'_>) -> ! {
 #[entry]
 fn main() -> ! {
     static mut MEMORY: Memory<BYTES> = Memory::new();
-    let status = match tell(MEMORY) {
+    #[cfg(feature = "hot")]
+    static mut HOT_MEMORY: Memory<HOT> = Memory::new();
+    #[cfg(feature = "hot")]
+    let told = tell(MEMORY, HOT_MEMORY);
+    #[cfg(not(feature = "hot"))]
+    let told = tell(MEMORY);
+    let status = match told {
         Some(()) => debug::EXIT_SUCCESS,
         None => debug::EXIT_FAILURE,
     };
@@ -38,9 +47,11 @@ fn main() -> ! {
     }
 }
 
-fn tell(memory: &mut Memory<BYTES>) -> Option<()> {
+fn tell(memory: &mut Memory<BYTES>, #[cfg(feature = "hot")] hot: &mut Memory<HOT>) -> Option<()> {
     let mut out = hio::hstdout().ok()?;
     let model = Model::load(FILE).ok()?;
+    #[cfg(feature = "hot")]
+    let model = model.with_hot(hot.as_mut()).ok()?;
     let mut session = Session::new(&model, memory, OPTIONS).ok()?;
     let mut sampler = Sampler::new(SamplerOptions::default(), 42).ok()?;
     session.prompt("Once upon a time").ok()?;
