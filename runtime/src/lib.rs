@@ -35,6 +35,7 @@ mod session;
 pub mod stream;
 pub mod tensor;
 pub mod tokenizer;
+mod utf8;
 mod workers;
 
 pub use config::{Architecture, Config};

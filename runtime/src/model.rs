@@ -152,7 +152,8 @@ impl<'a> Model<'a> {
 
     /// Every entry of the table is the one its place calls for, lies in the data, and has sane values.
     fn check_tensors(&self) -> Result<(), LoadError> {
-        for (index, ((layer, role), bytes)) in self.places().zip(self.table).enumerate() {
+        for (index, bytes) in self.table.iter().enumerate() {
+            let Some((layer, role)) = self.place(index) else { break };
             let entry = TensorEntry::from_bytes(bytes);
             let size = check_entry(&self.config, index, (layer, role), &entry)?;
             let matrix = size
@@ -172,18 +173,18 @@ impl<'a> Model<'a> {
         Ok(())
     }
 
-    /// Whose turn it is in the table, in its order: layer and role.
-    pub(crate) fn places(&self) -> impl Iterator<Item = (u32, Role)> + use<'a> {
-        let layer_roles = self.layer_roles;
-        let globals = Self::roles_of(self.global_roles, false).map(|role| (0, role));
-        let layers = (0..self.config.n_layers)
-            .flat_map(move |layer| Self::roles_of(layer_roles, true).map(move |role| (layer, role)));
-        globals.chain(layers)
-    }
-
-    fn roles_of(mask: u32, per_layer: bool) -> impl Iterator<Item = Role> {
-        let first = if per_layer { 32 } else { 0 };
-        (first..first + 32).filter_map(Role::from_u8).filter(move |role| mask & role.bit() != 0)
+    /// Whose turn it is in the table at this index: layer and role.
+    pub(crate) fn place(&self, index: usize) -> Option<(u32, Role)> {
+        let [globals, of_layer] = self.n_roles;
+        let (layer, mut roles, mut before, first) = match index.checked_sub(globals) {
+            None => (0, self.global_roles, index, 0),
+            Some(at) => (at.checked_div(of_layer)?, self.layer_roles, at.checked_rem(of_layer)?, 32),
+        };
+        while before > 0 {
+            roles &= roles.wrapping_sub(1);
+            before -= 1;
+        }
+        Some((layer as u32, Role::from_u8(first + roles.trailing_zeros() as u8)?))
     }
 
     pub(crate) fn matrix_at(&self, entry: &TensorEntry) -> Option<Matrix<'a>> {

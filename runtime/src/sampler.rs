@@ -370,16 +370,28 @@ impl Amount {
 /// reached, and cuts that interval in parts until few weights, or only equal ones, are left in it.
 #[inline(never)]
 fn keep_most_probable(weights: &mut [f32], amount: Amount, target: u64) -> u64 {
+    /// Buckets that are powers of two.
+    const POWERS: u32 = 32;
     let amount = |weight| amount.of(weight);
-    let mut buckets = [0_u64; 32];
-    for weight in weights.iter().map(|weight| weight.to_bits()).filter(|&weight| weight > 0) {
-        buckets[weight.ilog2() as usize % 32] += amount(weight);
-    }
     // What weights above the interval amount to.
     let mut above = 0;
-    let Some(power) = reached(&buckets, &mut above, target) else { return above };
-    let (mut low, mut width) = (1_u32 << power, 1_u32 << power);
+    let (mut low, mut width, mut shift) = (1_u32, KEPT, POWERS);
     loop {
+        // At most 32 parts.
+        let mut buckets = [0_u64; 32];
+        for weight in weights.iter().map(|weight| weight.to_bits()) {
+            let distance = weight.wrapping_sub(low);
+            if distance < width {
+                let part = if shift == POWERS { weight.leading_zeros() ^ 31 } else { distance >> shift };
+                buckets[part as usize % 32] += amount(weight);
+            }
+        }
+        let Some(part) = reached(&buckets, &mut above, target) else { return above };
+        (low, width) = if shift == POWERS {
+            (1 << part, 1 << part)
+        } else {
+            (low + ((part as u32) << shift), 1 << shift)
+        };
         let mut few = [(0_u32, 0_usize); FEW];
         let mut n = 0;
         for (i, place) in weights.iter_mut().enumerate() {
@@ -399,18 +411,7 @@ fn keep_most_probable(weights: &mut [f32], amount: Amount, target: u64) -> u64 {
         if width == 1 {
             break;
         }
-        // At most 32 parts.
-        let shift = width.ilog2().saturating_sub(5);
-        let mut buckets = [0_u64; 32];
-        for weight in weights.iter().map(|weight| weight.to_bits()) {
-            let distance = weight.wrapping_sub(low);
-            if distance < width {
-                buckets[(distance >> shift) as usize % 32] += amount(weight);
-            }
-        }
-        let Some(part) = reached(&buckets, &mut above, target) else { return above };
-        low += (part as u32) << shift;
-        width = 1 << shift;
+        shift = width.ilog2().saturating_sub(5);
     }
     // Many equal ones: as many as are needed.
     for place in weights.iter_mut().filter(|place| place.to_bits() == low) {

@@ -5,6 +5,7 @@
 
 use super::meta::{Meta, RopeScaling};
 use crate::tokenizer::{BertRules, Normalizer, PreTokenizer, TokenizerData, TokenizerKind};
+use crate::utf8::text_of;
 
 /// The bytes that are left; `None` is whatever postcard refuses.
 pub(crate) struct Reader<'a> {
@@ -62,7 +63,7 @@ impl<'a> Reader<'a> {
 
     #[inline(never)]
     fn text(&mut self) -> Option<&'a str> {
-        core::str::from_utf8(self.bytes()?).ok()
+        text_of(self.bytes()?)
     }
 
     #[inline(never)]

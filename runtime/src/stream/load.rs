@@ -117,7 +117,8 @@ impl<'m, R: WeightReader> StreamModel<'m, R> {
         };
         let has_head = prefix.global_roles & Role::Head.bit() != 0;
         let mut read_bytes = 0_u64;
-        for (index, (place, bytes)) in model.places().zip(table.as_chunks_mut().0).enumerate() {
+        for (index, bytes) in table.as_chunks_mut().0.iter_mut().enumerate() {
+            let Some(place) = model.place(index) else { break };
             let mut entry = TensorEntry::from_bytes(bytes);
             let size = check_entry(model.config(), index, place, &entry)?;
             let (size, at) = tensors.check(place, &entry, size)?;

@@ -4,6 +4,7 @@ use core::fmt;
 
 use super::data::{TokenType, TokenizerKind};
 use super::view::Tokenizer;
+use crate::utf8::{is_unfinished, text_of};
 
 /// What closes a word in BERT's texts and takes no space before it.
 const CLOSING: [&str; 9] = [".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re"];
@@ -176,20 +177,19 @@ impl Decoder {
                 *slot = value;
             }
             let joined_len = carried + 1;
-            match core::str::from_utf8(joined.get(..joined_len).unwrap_or(&[])) {
-                Ok(_) => {
-                    self.carry_len = 0;
-                    return (Head { bytes: joined, len: joined_len as u8, times: 1, broken: false }, after);
+            let bytes = joined.get(..joined_len).unwrap_or(&[]);
+            if is_unfinished(bytes) {
+                if let Some(slot) = self.carry.get_mut(carried) {
+                    *slot = byte;
                 }
-                Err(error) if error.error_len().is_none() => {
-                    if let Some(slot) = self.carry.get_mut(carried) {
-                        *slot = byte;
-                    }
-                    self.carry_len += 1;
-                    rest = after;
-                }
+                self.carry_len += 1;
+                rest = after;
+            } else if text_of(bytes).is_some() {
+                self.carry_len = 0;
+                return (Head { bytes: joined, len: joined_len as u8, times: 1, broken: false }, after);
+            } else {
                 // What was begun cannot go on so; this byte is looked at anew.
-                Err(_) => return (self.broken(), rest),
+                return (self.broken(), rest);
             }
         }
         (Head::EMPTY, rest)
@@ -206,9 +206,7 @@ fn unfinished_tail(bytes: &[u8]) -> usize {
             return 0;
         };
         if end.first().is_some_and(|byte| byte & 0xc0 != 0x80) {
-            let unfinished =
-                core::str::from_utf8(end).is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none());
-            return if unfinished { length } else { 0 };
+            return if is_unfinished(end) { length } else { 0 };
         }
     }
     0
@@ -232,10 +230,7 @@ impl Head {
     const SPACE: Self = Self { bytes: [b' ', 0, 0, 0], len: 1, times: 1, broken: false };
 
     fn as_str(&self) -> &str {
-        self.bytes
-            .get(..usize::from(self.len))
-            .and_then(|bytes| core::str::from_utf8(bytes).ok())
-            .unwrap_or("")
+        self.bytes.get(..usize::from(self.len)).and_then(text_of).unwrap_or("")
     }
 }
 
