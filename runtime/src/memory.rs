@@ -349,20 +349,21 @@ impl<'m> Carver<'m> {
     /// The next `n` numbers. Fewer if the memory ends, which the caller has excluded.
     #[inline(always)]
     fn take<T: Number>(&mut self, n: usize) -> &'m mut [T] {
-        let lines = self.lines(n.wrapping_mul(size_of::<T>()).div_ceil(ALIGNMENT));
-        let there = size_of_val(lines) / size_of::<T>();
-        // SAFETY: `T` is a plain number, for which any bytes are a value (the private trait `Number`), lines
-        // are aligned for all of them, and so many are there.
-        unsafe { core::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), n.min(there)) }
+        let (lines, n) = self.lines(n, size_of::<T>());
+        // SAFETY: `T` is a plain number, for which any bytes are a value (the private trait `Number`); lines
+        // are aligned for all of them, these have room for so many, and nobody else gets them.
+        unsafe { core::slice::from_raw_parts_mut(lines.cast(), n) }
     }
 
-    /// The next lines, or what there is of them: once for all types of numbers.
+    /// Takes lines for `n` numbers of so many bytes: gives where they begin, and how many numbers there is
+    /// room for, at most `n`. Once for all types.
     #[inline(never)]
-    fn lines(&mut self, n: usize) -> &'m mut [Line] {
+    fn lines(&mut self, n: usize, size: usize) -> (*mut Line, usize) {
         let rest = core::mem::take(&mut self.rest);
-        let (taken, rest) = rest.split_at_mut(n.min(rest.len()));
+        let wanted = n.wrapping_mul(size).div_ceil(ALIGNMENT);
+        let (taken, rest) = rest.split_at_mut(wanted.min(rest.len()));
         self.rest = rest;
-        taken
+        (taken.as_mut_ptr(), n.min(size_of_val(taken) / size.max(1)))
     }
 }
 

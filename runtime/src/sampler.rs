@@ -81,11 +81,10 @@ impl Sampler {
     // Its stack must not lie under the forward pass's.
     #[inline(never)]
     pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32, SampleError> {
+        self.penalize(logits, history);
         if self.options.temperature == 0.0 {
-            self.penalize(logits, history);
             return most_probable(logits).map(|(token, _)| token);
         }
-        self.penalize(logits, history);
         let total = weigh_all(logits, self.options.temperature)?;
         // Mostly top-p leaves few tokens.
         if self.options.top_k == 0 && self.options.top_p < 1.0 {
@@ -169,7 +168,7 @@ impl Sampler {
         let skip = history.len().saturating_sub(self.options.repeat_last as usize);
         let recent = history.get(skip..).unwrap_or(&[]);
         for (i, &token) in recent.iter().enumerate() {
-            if recent.get(..i).is_some_and(|before| before.contains(&token)) {
+            if recent.iter().take(i).any(|&before| before == token) {
                 continue;
             }
             if let Some(logit) = logits.get_mut((token as usize).wrapping_sub(first)) {

@@ -76,8 +76,16 @@ impl<'m> Session<'m> {
         workers: &'m dyn Workers,
     ) -> Result<Self, SessionError> {
         let layout = Layout::new(model.config(), model.kv_type(), options)?;
-        let state = State::carve(memory, &layout)?;
-        Ok(Self { model, layout, options, state, workers, level, position: 0, last_block: (0, 0) })
+        Ok(Self {
+            model,
+            layout,
+            options,
+            state: State::carve(memory, &layout)?,
+            workers,
+            level,
+            position: 0,
+            last_block: (0, 0),
+        })
     }
 
     /// The model.

@@ -96,10 +96,10 @@ impl Heads<'_> {
                 unsafe {
                     let keys = self.cache.keys_q8.part(of_quads(padded));
                     let key_scale = kernels::store_key(self.pass.level, k, place, keys);
-                    self.cache.key_scales.part(one.clone()).fill(key_scale);
+                    set(self.cache.key_scales.part(one.clone()), key_scale);
                     let values = self.cache.values_q8.part(of_quads(head_dim));
                     let value_scale = kernels::store_value(self.pass.level, v, place, values);
-                    self.cache.value_scales.part(one).fill(value_scale);
+                    set(self.cache.value_scales.part(one), value_scale);
                 }
             } else {
                 let at = one.start * head_dim..one.end * head_dim;
@@ -203,6 +203,13 @@ impl Heads<'_> {
                 kernels::attend_f32(self.pass.level, query, keys_f32, values_f32, len, scores, out);
             }
         }
+    }
+}
+
+/// One token's scale into its place.
+fn set(place: &mut [u8], scale: u8) {
+    if let Some(place) = place.first_mut() {
+        *place = scale;
     }
 }
 

@@ -139,16 +139,16 @@ impl<'s> Symbols<'s> {
     /// First keys and tree.
     fn start(&mut self, tokenizer: &Tokenizer<'_>) {
         let n = self.len;
-        if let Some(keys) = self.keys.get_mut(..n) {
-            keys.fill(NO_PAIR);
-        }
-        let mut at = 0;
-        while at < n {
-            let key = self.pair_key(tokenizer, at);
+        let mut next = 0;
+        for at in 0..n {
+            let mut key = NO_PAIR;
+            if at == next {
+                key = self.pair_key(tokenizer, at);
+                next += self.length(tokenizer, self.cell(at));
+            }
             if let Some(slot) = self.keys.get_mut(at) {
                 *slot = key;
             }
-            at += self.length(tokenizer, self.cell(at));
         }
         for node in (1..n).rev() {
             self.play(node);

@@ -80,8 +80,8 @@ struct ByteRun {
 /// WordPiece's words come with a space before each but the first and what continues or closes one.
 #[derive(Clone, Copy, Debug)]
 pub struct Decoder {
-    /// The beginning of a character.
-    carry: [u8; 3],
+    /// The beginning of a character, and room for its end.
+    carry: [u8; 4],
     carry_len: u8,
     /// No text has come yet, and SentencePiece's space prefix may.
     at_start: bool,
@@ -98,13 +98,13 @@ impl Default for Decoder {
 impl Decoder {
     /// A decoder of a whole text: the space that encoding put before it is dropped.
     pub const fn new() -> Self {
-        Self { carry: [0; 3], carry_len: 0, at_start: true, each_byte: false }
+        Self { carry: [0; 4], carry_len: 0, at_start: true, each_byte: false }
     }
 
     /// A decoder of a text that goes on: a leading space is the text's own. For what a model
     /// generates behind a prompt.
     pub const fn mid_text() -> Self {
-        Self { carry: [0; 3], carry_len: 0, at_start: false, each_byte: false }
+        Self { carry: [0; 4], carry_len: 0, at_start: false, each_byte: false }
     }
 
     /// The text that token `id` completes. Control, unknown and unused tokens, and ids that are not
@@ -172,21 +172,17 @@ impl Decoder {
                 return (Head::EMPTY, rest);
             };
             let carried = usize::from(self.carry_len);
-            let mut joined = [0; 4];
-            for (slot, value) in joined.iter_mut().zip(self.carry.into_iter().take(carried).chain([byte])) {
-                *slot = value;
+            if let Some(slot) = self.carry.get_mut(carried) {
+                *slot = byte;
             }
-            let joined_len = carried + 1;
-            let bytes = joined.get(..joined_len).unwrap_or(&[]);
-            if is_unfinished(bytes) {
-                if let Some(slot) = self.carry.get_mut(carried) {
-                    *slot = byte;
-                }
+            let joined = self.carry.get(..=carried).unwrap_or(&[]);
+            if is_unfinished(joined) {
                 self.carry_len += 1;
                 rest = after;
-            } else if text_of(bytes).is_some() {
+            } else if text_of(joined).is_some() {
+                let len = self.carry_len + 1;
                 self.carry_len = 0;
-                return (Head { bytes: joined, len: joined_len as u8, times: 1, broken: false }, after);
+                return (Head { bytes: self.carry, len, times: 1, broken: false }, after);
             } else {
                 // What was begun cannot go on so; this byte is looked at anew.
                 return (self.broken(), rest);

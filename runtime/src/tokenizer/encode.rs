@@ -169,15 +169,14 @@ impl<'a> Tokenizer<'a> {
 
     /// Whether a space that is not the text's own comes before it.
     fn has_space_prefix(&self, text: &str, place: Place) -> bool {
-        let begins_with_space = || text.starts_with([' ', SPACE_MARK]);
-        self.data.add_space_prefix
-            && match self.pre_tokenizer() {
-                PreTokenizer::Metaspace | PreTokenizer::MetaspaceWords => !begins_with_space(),
-                PreTokenizer::MetaspaceFirst | PreTokenizer::MetaspaceFirstWords => {
-                    place.begins && !begins_with_space()
-                }
-                _ => place.first,
-            }
+        let before_a_space = match self.pre_tokenizer() {
+            PreTokenizer::Metaspace | PreTokenizer::MetaspaceWords => false,
+            PreTokenizer::MetaspaceFirst | PreTokenizer::MetaspaceFirstWords if place.begins => false,
+            PreTokenizer::MetaspaceFirst | PreTokenizer::MetaspaceFirstWords => return false,
+            _ if place.first => true,
+            _ => return false,
+        };
+        self.data.add_space_prefix && (before_a_space || !text.starts_with([' ', SPACE_MARK]))
     }
 
     fn cuts_every_space(&self) -> bool {

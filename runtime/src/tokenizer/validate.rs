@@ -127,11 +127,7 @@ pub(super) fn contents(t: &Tokenizer<'_>) -> Result<(), TokenizerError> {
         }
     }
     special_ids(t)?;
-    if t.index.is_hashed() {
-        hashed(t)?
-    } else {
-        sorted(t)?
-    }
+    index(t)?;
     byte_tokens(t)?;
     merges(t)?;
     for (id, bits) in (0..).zip(t.scores.iter()) {
@@ -182,35 +178,26 @@ fn is_ordinary(t: &Tokenizer<'_>, id: u32) -> bool {
     matches!(t.token_type(id), TokenType::Normal | TokenType::UserDefined) && !t.bytes(id).is_empty()
 }
 
-fn sorted(t: &Tokenizer<'_>) -> Result<(), TokenizerError> {
+/// The index lists what text can become, nothing twice. Sorted, its tokens' bytes increase; hashed, every
+/// token is found by its bytes, and no search is long.
+fn index(t: &Tokenizer<'_>) -> Result<(), TokenizerError> {
+    let hashed = t.index.is_hashed();
     let mut previous: &[u8] = &[];
-    for index in 0..t.index.ids.len() {
-        let Some(id) = t.index.ids.get(index) else { break };
-        in_range(t, "index", index, id)?;
-        let bytes = t.bytes(id);
-        // Strictly increasing from the empty string on: nothing twice.
-        if !is_ordinary(t, id) || bytes <= previous {
-            return Err(TokenizerError::Index { index, id });
-        }
-        previous = bytes;
-    }
-    Ok(())
-}
-
-/// Every token is found by its bytes, and no search is long.
-fn hashed(t: &Tokenizer<'_>) -> Result<(), TokenizerError> {
     let mut run = 0;
     for index in 0..t.index.ids.len() {
         let Some(id) = t.index.ids.get(index) else { break };
-        if id == t.index.ids.none() {
+        if hashed && id == t.index.ids.none() {
             run = 0;
             continue;
         }
         run += 1;
         in_range(t, "index", index, id)?;
-        if run > MAX_RUN || !is_ordinary(t, id) || t.find(t.bytes(id)) != Some(id) {
+        let bytes = t.bytes(id);
+        let in_place = if hashed { run <= MAX_RUN && t.find(bytes) == Some(id) } else { bytes > previous };
+        if !in_place || !is_ordinary(t, id) {
             return Err(TokenizerError::Index { index, id });
         }
+        previous = bytes;
     }
     Ok(())
 }
