@@ -114,6 +114,12 @@ pub fn build_small(board: Board, model: &Path, name: &str) -> Result<PathBuf, St
     build_program(board, model, name, &[], &program)
 }
 
+/// The same for a Llama with SentencePiece, and with what copies and clears memory in the fewest bytes.
+pub fn build_smallest(board: Board, model: &Path, name: &str) -> Result<PathBuf, String> {
+    let program = ["--bin", "bare", "--no-default-features", "--features", "bare,smallest"];
+    build_program(board, model, name, &[], &program)
+}
+
 /// Builds the program that reads its weights, which links as that one does.
 pub fn build_streamed(
     board: Board,

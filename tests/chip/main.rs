@@ -22,6 +22,7 @@ use board::{Board, M0, M3, M4F, M7, M33};
 use machine::{AARCH64, ARMV7, Machine, WASM};
 use smidgen_runtime::config::Config;
 use smidgen_runtime::format::{DType, KvType, Prefix};
+use smidgen_runtime::tokenizer::TokenizerKind;
 use smidgen_runtime::{Layout, SessionOptions};
 use tell::Story;
 
@@ -246,18 +247,20 @@ fn a_trained_model_tells_the_same_story_on_the_workstation_and_on_the_chip() {
 #[test]
 fn nothing_can_panic_and_nothing_allocates() {
     type Build = fn(Board, &Path, &str) -> Result<PathBuf, String>;
-    let kinds: [(_, _, _, Build); 3] = [
-        ("q8", DType::Q8, KvType::Q8, board::build_bare),
-        ("f32", DType::F32, KvType::F32, board::build_bare),
-        ("small", DType::Q8, KvType::Q8, board::build_small),
+    let (bytes, pieces) = (TokenizerKind::ByteLevelBpe, TokenizerKind::SentencePieceBpe);
+    let kinds: [(_, _, _, _, Build); 4] = [
+        ("q8", DType::Q8, KvType::Q8, bytes, board::build_bare),
+        ("f32", DType::F32, KvType::F32, bytes, board::build_bare),
+        ("small", DType::Q8, KvType::Q8, bytes, board::build_small),
+        ("smallest", DType::Q8, KvType::Q8, pieces, board::build_smallest),
     ];
     for board in [M4F, M33, M3, M0] {
         if !board::available(board) {
             continue;
         }
-        for (kind, dtype, kv_type, build) in kinds {
+        for (kind, dtype, kv_type, tokenizer, build) in kinds {
             let model = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bare-{kind}.smidgen"));
-            let file = models::file(models::LLAMA, dtype, kv_type);
+            let file = models::file_with(models::LLAMA, dtype, kv_type, tokenizer);
             let name = format!("bare-{kind}-{}", board.target);
             let firmware = {
                 let _building = BUILDING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -40,6 +40,11 @@ pub const GPT2: Config = Config {
 
 /// A file with every tensor that the architecture allows.
 pub fn file(config: Config, dtype: DType, kv_type: KvType) -> Vec<u8> {
+    file_with(config, dtype, kv_type, TokenizerKind::ByteLevelBpe)
+}
+
+/// The same with this kind of tokenizer.
+pub fn file_with(config: Config, dtype: DType, kv_type: KvType, kind: TokenizerKind) -> Vec<u8> {
     let mut tensors = Vec::new();
     for role in (0..64).filter_map(Role::from_u8) {
         let layers = match role.need(config.architecture) {
@@ -50,7 +55,7 @@ pub fn file(config: Config, dtype: DType, kv_type: KvType) -> Vec<u8> {
         let dtype = if role.is_vector() { DType::F32 } else { dtype };
         tensors.extend((0..layers).map(|layer| TensorPlan { layer, role, dtype }));
     }
-    let tokenizer = bytes_and_a_few_words();
+    let tokenizer = bytes_and_a_few_words(kind);
     let meta = Meta {
         name: "random",
         source: "random weights",
@@ -91,21 +96,27 @@ fn weights(config: &Config, role: Role, rows: usize, cols: usize, random: &mut u
 }
 
 /// The 256 bytes, two merges so that encoding has something to do, and a begin-of-text token.
-fn bytes_and_a_few_words() -> OwnedTokenizer {
+fn bytes_and_a_few_words(kind: TokenizerKind) -> OwnedTokenizer {
+    let by_merges = kind == TokenizerKind::ByteLevelBpe;
     let token = |bytes: &[u8], token_type| TokenSpec { bytes: bytes.to_vec(), token_type, score: 0.0 };
-    let mut tokens: Vec<TokenSpec> = (0..=255).map(|byte| token(&[byte], TokenType::Normal)).collect();
+    let byte_type = if by_merges { TokenType::Normal } else { TokenType::Byte };
+    let mut tokens: Vec<TokenSpec> = (0..=255).map(|byte| token(&[byte], byte_type)).collect();
     tokens.push(token(b"th", TokenType::Normal));
     tokens.push(token(b"the", TokenType::Normal));
     tokens.push(token(b"<s>", TokenType::Control));
     let spec = TokenizerSpec {
-        kind: TokenizerKind::ByteLevelBpe,
-        pre_tokenizer: PreTokenizer::Gpt2,
+        kind,
+        pre_tokenizer: if by_merges { PreTokenizer::Gpt2 } else { PreTokenizer::None },
         normalizer: Normalizer::None,
         add_bos: true,
         add_space_prefix: false,
         ignore_merges: false,
         tokens,
-        merges: vec![(u32::from(b't'), u32::from(b'h')), (256, u32::from(b'e'))],
+        merges: if by_merges {
+            vec![(u32::from(b't'), u32::from(b'h')), (256, u32::from(b'e'))]
+        } else {
+            vec![]
+        },
         bos: Some(258),
         unknown: None,
         end_tokens: vec![],

@@ -12,6 +12,8 @@ use cortex_m_semihosting::{debug, hio};
 use smidgen_runtime::{
     Memory, Model, Sampler, SamplerOptions, Session, SessionOptions, include_model, memory_needed,
 };
+#[cfg(feature = "small-mem")]
+use smidgen_small_mem as _;
 
 static FILE: &[u8] = include_model!(env!("SMIDGEN_MODEL_FILE"));
 const OPTIONS: SessionOptions = SessionOptions::new(32);
