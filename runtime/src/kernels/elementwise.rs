@@ -30,11 +30,18 @@ pub(crate) fn sqrt(x: f32) -> f32 {
     libm::sqrtf(x)
 }
 
+/// `1 / √(mean(x²) + eps)`.
+// On a chip once for both norms; elsewhere each level compiles it for its own instructions.
+#[cfg_attr(target_os = "none", inline(never))]
+#[cfg_attr(not(target_os = "none"), inline(always))]
+fn inverse_rms(x: &[f32], eps: f32) -> f32 {
+    1.0 / sqrt(sum_of(x, |x| x * x) / x.len() as f32 + eps)
+}
+
 /// `out = x / √(mean(x²) + eps) · weight`, each x multiplied by the root's inverse first.
 #[inline(always)]
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let mean = sum_of(x, |x| x * x) / x.len() as f32;
-    let inverse = 1.0 / sqrt(mean + eps);
+    let inverse = inverse_rms(x, eps);
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = x * inverse * weight;
     }
@@ -43,8 +50,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 /// The same, in place: Qwen 3's norm of each head.
 #[inline(always)]
 pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
-    let mean = sum_of(x, |x| x * x) / x.len() as f32;
-    let inverse = 1.0 / sqrt(mean + eps);
+    let inverse = inverse_rms(x, eps);
     for (x, weight) in x.iter_mut().zip(weight) {
         *x = *x * inverse * weight;
     }
