@@ -32,7 +32,7 @@ mod test_models;
 pub mod tokenizer;
 
 pub use checkpoint::Checkpoint;
-pub use convert::{ConvertOptions, ConvertReport, convert};
+pub use convert::{ConvertOptions, ConvertReport, KeepRule, convert};
 pub use detect::{Kind, TokenizerChoice, detect, open};
 pub use error::Error;
 pub use model_file::ModelFile;

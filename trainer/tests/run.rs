@@ -285,6 +285,25 @@ fn training_for_a_model_file_is_resumed_exactly_too() {
 }
 
 #[test]
+fn types_that_the_model_file_keeps_are_trained_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = tiny(Arch::Llama, 10);
+    (config.quant, config.training.qat, config.training.qat_part) = (Quant::Q4, Some(Quant::Q4), 0.5);
+    config.keep_types = vec!["k=q8".parse().unwrap(), "v=q8".parse().unwrap()];
+    let outcome = train(Run::create(config.clone(), Some(&dir.path().join("run"))).unwrap(), 1).unwrap();
+    // They are remembered.
+    assert_eq!(Run::resume(&outcome.folder).unwrap().config().keep_types, config.keep_types);
+    let bytes = |config: &RunConfig| finish::export(&outcome, config).unwrap().bytes;
+    let kept = bytes(&config);
+    assert!(kept > bytes(&RunConfig { keep_types: vec![], ..config.clone() }));
+    // A rule about nothing is refused before anything is done.
+    config.keep_types.push("head=q8".parse().unwrap());
+    let out = dir.path().join("none");
+    let error = Run::create(config, Some(&out)).unwrap_err().to_string();
+    assert!(error.contains("--keep-types is head=q8") && !out.exists(), "{error}");
+}
+
+#[test]
 fn fine_tuning_begins_where_the_checkpoint_was() {
     let dir = tempfile::tempdir().unwrap();
     for arch in [Arch::Llama, Arch::Gpt2] {

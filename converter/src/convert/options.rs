@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use smidgen_runtime::format::{DType, KvType, Role};
 
 use crate::calibrate::Calibration;
@@ -69,7 +70,9 @@ impl ConvertOptions {
 }
 
 /// A type for some tensors: `embedding=f16` (or `embed=f16`), `down=q8`, `down.0=f16` (layer 0 only).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// In JSON it is that text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct KeepRule {
     /// Which matrices.
     pub role: Role,
@@ -80,7 +83,8 @@ pub struct KeepRule {
 }
 
 impl KeepRule {
-    fn covers(&self, role: Role, layer: u32) -> bool {
+    /// Whether it is about that tensor.
+    pub fn covers(&self, role: Role, layer: u32) -> bool {
         self.role == role && self.layer.is_none_or(|only| only == layer)
     }
 }
@@ -92,6 +96,20 @@ impl std::fmt::Display for KeepRule {
             write!(f, ".{layer}")?;
         }
         write!(f, "={}", self.dtype.name())
+    }
+}
+
+impl From<KeepRule> for String {
+    fn from(rule: KeepRule) -> Self {
+        rule.to_string()
+    }
+}
+
+impl TryFrom<String> for KeepRule {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
     }
 }
 

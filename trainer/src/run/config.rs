@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use smidgen_converter::{ConvertOptions, KeepRule};
 use smidgen_runtime::format::DType;
 use smidgen_runtime::{Architecture, Config};
 
@@ -28,6 +29,9 @@ pub struct RunConfig {
     pub training: TrainingConfig,
     /// How the model file's matrices are stored at the end.
     pub quant: Quant,
+    /// Other types for some of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep_types: Vec<KeepRule>,
     /// A checkpoint to start from instead of random weights: it gives the model's shape and the
     /// tokenizer.
     pub from: Option<PathBuf>,
@@ -315,7 +319,7 @@ impl Default for TrainingConfig {
             dropout: 0.0,
             z_loss: 0.0,
             qat: None,
-            qat_part: 0.25,
+            qat_part: 0.1,
             qat_lr: 0.0,
             final_lr: 0.05,
             warmup: 100,
@@ -520,6 +524,11 @@ impl RunConfig {
             Length::Minutes(minutes) => range("--minutes", minutes, 1e-3, 1e6),
             Length::Epochs(epochs) => range("--epochs", epochs, 1e-6, 1e6),
         }
+    }
+
+    /// How the model file is made of a checkpoint.
+    pub fn convert_options(&self) -> ConvertOptions {
+        ConvertOptions { keep: self.keep_types.clone(), ..ConvertOptions::new(self.quant.into()) }
     }
 
     /// The highest learning rate of the rounded part: an eighth of what suits the width unless told.

@@ -4,7 +4,6 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use smidgen_converter::{Checkpoint, ConvertOptions, ModelFile, TokenizerChoice, convert, huggingface};
-use smidgen_runtime::format::DType;
 use smidgen_runtime::{Layout, Model, Sampler, SamplerOptions, Session, SessionOptions};
 
 use super::config::RunConfig;
@@ -46,20 +45,20 @@ pub fn export(outcome: &Outcome, config: &RunConfig) -> Result<Exported, TrainEr
         outcome.tokens
     );
     let path = outcome.folder.join("model.smidgen");
-    let report = convert(&source, &path, &ConvertOptions::new(config.quant.into()), |_| {})?;
+    let report = convert(&source, &path, &config.convert_options(), |_| {})?;
     Ok(Exported { path, bytes: report.file_bytes, checkpoint })
 }
 
-/// Lets a checkpoint write a text as its model file of type `quant` would.
+/// Lets a checkpoint write a text as the model file that is made of it by these options would.
 pub(super) fn sample_checkpoint(
     checkpoint: &Checkpoint,
-    quant: DType,
+    options: &ConvertOptions,
     seed: u64,
     tokens: u32,
 ) -> Result<String, TrainError> {
     let path = Path::new(&checkpoint.name);
     let mut file = Cursor::new(Vec::new());
-    smidgen_converter::convert::write(checkpoint, &mut file, path, &ConvertOptions::new(quant), |_| {})?;
+    smidgen_converter::convert::write(checkpoint, &mut file, path, options, |_| {})?;
     // The runtime wants its file at a multiple of 64.
     let file = file.into_inner();
     let mut memory = vec![0; file.len() + 64];

@@ -89,7 +89,9 @@ impl Run {
         for path in &mut config.data.paths {
             *path = std::path::absolute(&*path).map_err(TrainError::io("find", path))?;
         }
-        Model::new(config.model.with_vocab(config.data.vocab_size)?, config.model.options())?;
+        let model = Model::new(config.model.with_vocab(config.data.vocab_size)?, config.model.options())?;
+        weights::check_types(&model, &config.keep_types)?;
+        drop(model);
         let folder = match out {
             Some(out) => RunFolder::create(out)?,
             None => RunFolder::create_numbered(Path::new("runs"), &named.name())?,
@@ -251,8 +253,9 @@ impl<'a> Trainer<'a> {
             },
             precision: training.precision.here()?,
             optimizer: Optimizer::new(&model.layout, training, training.precision.here()?),
-            rounded: training.qat.map(|qat| {
-                FakeQuant::new(model.params.len(), weights::quantized_matrices(&model, qat.into()))
+            rounded: training.qat.map(|_| {
+                let matrices = weights::quantized_matrices(&model, &config.convert_options());
+                FakeQuant::new(model.params.len(), matrices)
             }),
             model,
             state,
@@ -498,7 +501,7 @@ impl<'a> Trainer<'a> {
         let sample = if training.sample_tokens > 0 && step > 0 {
             let checkpoint = weights::to_checkpoint(&self.model, self.tokenizer, "sample");
             let (seed, tokens) = (training.seed, training.sample_tokens);
-            Some(finish::sample_checkpoint(&checkpoint, self.config.quant.into(), seed, tokens))
+            Some(finish::sample_checkpoint(&checkpoint, &self.config.convert_options(), seed, tokens))
         } else {
             None
         };

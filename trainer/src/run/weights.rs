@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use smidgen_converter::{Checkpoint, ConvertOptions, TensorSource};
+use smidgen_converter::{Checkpoint, ConvertOptions, KeepRule, TensorSource};
 use smidgen_runtime::Architecture;
-use smidgen_runtime::format::{DType, Need, Role, RopeScaling};
+use smidgen_runtime::format::{Need, Role, RopeScaling};
 use smidgen_runtime::tokenizer::TokenizerSpec;
 
 use super::error::TrainError;
@@ -96,9 +96,18 @@ fn gpt2_roles(name: &str) -> &'static [Role] {
     }
 }
 
-/// The matrices of a model with the types that a model file of type `dtype` has for them.
-pub(super) fn quantized_matrices(model: &Model, dtype: DType) -> Vec<QuantizedMatrix> {
-    let options = ConvertOptions::new(dtype);
+/// Every rule must say something about a matrix that the model has: a run must not find out at its
+/// end that its model file cannot be made.
+pub(super) fn check_types(model: &Model, rules: &[KeepRule]) -> Result<(), TrainError> {
+    let slots = slots(model);
+    match rules.iter().find(|rule| !slots.iter().any(|slot| rule.covers(slot.role, slot.layer))) {
+        Some(rule) => Err(TrainError::option("--keep-types", rule, "of matrices that the model has".into())),
+        None => Ok(()),
+    }
+}
+
+/// The matrices of a model with the types that a model file made by `options` has for them.
+pub(super) fn quantized_matrices(model: &Model, options: &ConvertOptions) -> Vec<QuantizedMatrix> {
     let matrices = slots(model).into_iter().filter(|slot| !slot.role.is_vector());
     matrices
         .map(|Slot { layer, role, rows, cols, offset }| QuantizedMatrix {
@@ -174,6 +183,7 @@ mod tests {
     use crate::qat::FakeQuant;
     use crate::rng::Rng;
     use crate::run::config::{Arch, ModelConfig};
+    use smidgen_runtime::format::DType;
 
     /// A model whose weights have outliers, so that rounding shows.
     fn model(arch: Arch, qk_norm: bool) -> Model {
@@ -236,8 +246,10 @@ mod tests {
                 f64::from(forward_loss(model, &mut workspace, &pool, &tokens[..24], &tokens[1..]))
             };
             let exact = loss(&model, false);
-            for dtype in [DType::Q8, DType::Q4] {
-                let mut fake = FakeQuant::new(model.params.len(), quantized_matrices(&model, dtype));
+            let kept = "k=q8,v=q8,down.1=f16".split(',').map(|rule| rule.parse().unwrap()).collect();
+            for (dtype, keep) in [(DType::Q8, vec![]), (DType::Q4, vec![]), (DType::Q4, kept)] {
+                let options = ConvertOptions { keep, ..ConvertOptions::new(dtype) };
+                let mut fake = FakeQuant::new(model.params.len(), quantized_matrices(&model, &options));
                 fake.swap_in(&pool, &mut model.params);
                 // Steps that no search would choose.
                 let grads: Vec<f32> = (0..model.params.len()).map(|i| (i as f32).sin()).collect();
@@ -249,8 +261,7 @@ mod tests {
                 let checkpoint = to_checkpoint(&model, &tokenizer, "test");
                 fake.swap_back(&mut model.params);
                 let mut file = Cursor::new(Vec::new());
-                write(&checkpoint, &mut file, Path::new("test"), &ConvertOptions::new(dtype), |_| {})
-                    .unwrap();
+                write(&checkpoint, &mut file, Path::new("test"), &options, |_| {}).unwrap();
                 let runs = by_the_runtime(&file.into_inner(), &tokens);
                 let (off, rounding) = ((trained - runs).abs(), (exact - runs).abs());
                 // Sums in another order may tip an activation that lies between two integers.
