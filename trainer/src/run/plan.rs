@@ -155,7 +155,7 @@ mod tests {
         };
         assert_eq!(plan, same);
         config.training.qat = Some(crate::run::config::Quant::Q8);
-        assert_eq!(Plan::known(&config, 0).unwrap().qat_from, Some(750));
+        assert_eq!(Plan::known(&config, 0).unwrap().qat_from, Some(900));
         config.training.qat = None;
         // Short runs of small batches do not spend their time looking.
         config.training.length = Length::Steps(20);
@@ -187,13 +187,13 @@ mod tests {
         let mut config = RunConfig::default();
         config.training.qat = Some(crate::run::config::Quant::Q4);
         let plan = Plan::new(&config, 1000);
-        assert_eq!((plan.qat_from, plan.cooldown), (Some(750), 375));
+        assert_eq!((plan.qat_from, plan.cooldown), (Some(900), 450));
         let rate = |step| f64::from(learning_rate(&config, Some(&plan), step));
         let training = &config.training;
-        assert!((rate(374) - training.lr).abs() < 1e-8, "until the cooldown");
-        assert!(rate(749) < training.lr * (training.final_lr + 0.01), "it has ended");
+        assert!((rate(449) - training.lr).abs() < 1e-8, "until the cooldown");
+        assert!(rate(899) < training.lr * (training.final_lr + 0.01), "it has ended");
         let peak = config.qat_lr();
-        assert!((rate(760) - peak).abs() < 1e-8 && rate(750) < 0.1 * peak);
+        assert!((rate(910) - peak).abs() < 1e-8 && rate(900) < 0.1 * peak);
         assert!(rate(999) < 0.01 * peak && rate(999) >= 0.0);
     }
 

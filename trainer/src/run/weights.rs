@@ -246,7 +246,7 @@ mod tests {
                 f64::from(forward_loss(model, &mut workspace, &pool, &tokens[..24], &tokens[1..]))
             };
             let exact = loss(&model, false);
-            let kept = "k=q8,v=q8,down.1=f16".split(',').map(|rule| rule.parse().unwrap()).collect();
+            let kept = "k=q8,v=q8,down.1=q8".split(',').map(|rule| rule.parse().unwrap()).collect();
             for (dtype, keep) in [(DType::Q8, vec![]), (DType::Q4, vec![]), (DType::Q4, kept)] {
                 let options = ConvertOptions { keep, ..ConvertOptions::new(dtype) };
                 let mut fake = FakeQuant::new(model.params.len(), quantized_matrices(&model, &options));
