@@ -11,18 +11,32 @@ pub enum Core {
     Plain,
 }
 
+/// Instructions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Costs {
+    /// For a weight.
+    pub(super) weight: f64,
+    /// For a layer besides: norms, quantizing, rotation, SwiGLU, calls.
+    pub(super) layer: f64,
+    /// For a head and position.
+    pub(super) head: f64,
+    /// For one of its numbers there.
+    pub(super) number: f64,
+    /// For a token of the vocabulary in a draw: softmax, top-p.
+    pub(super) draw: f64,
+}
+
 impl Core {
-    /// Instructions for a weight, for a head's position, and for one of its numbers there.
+    /// Instructions for what a token is made of.
     ///
-    /// For [`Core::Dsp`] they reproduce the emulator's counts for stories260K on a Cortex-M4F
-    /// (0.55 million with 6 positions, 0.76 on the mean of 5 to 260), and for [`Core::Plain`] those on a
-    /// Cortex-M3 (5.8 and 6.9), whose multiplier a Cortex-M0+ lacks: it took 1.5 times as many. What is
-    /// no more than a guess says [`Core::is_measured`].
-    pub(super) fn costs(self) -> [f64; 3] {
+    /// For [`Core::Dsp`] they are a fit to the emulator's counts on a Cortex-M4F, five shapes of 0.5 to 1.2 million
+    /// within 1 %, and for [`Core::Plain`] to those on a Cortex-M3, whose multiplier a Cortex-M0+ lacks: it took 1.7
+    /// times as many. What is no more than a guess says [`Core::is_measured`].
+    pub(super) fn costs(self) -> Costs {
         match self {
-            Self::Dsp => [2.1, 24.3, 2.0],
-            Self::Fpu => [6.0, 60.0, 8.0],
-            Self::Plain => [22.1, 127.0, 12.0],
+            Self::Dsp => Costs { weight: 1.14, layer: 29_600.0, head: 20.4, number: 1.95, draw: 28.0 },
+            Self::Fpu => Costs { weight: 5.0, layer: 60_000.0, head: 60.0, number: 8.0, draw: 60.0 },
+            Self::Plain => Costs { weight: 9.57, layer: 405_700.0, head: 90.5, number: 16.4, draw: 450.0 },
         }
     }
 

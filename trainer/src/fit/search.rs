@@ -122,7 +122,7 @@ mod tests {
         let parameters = |text: &str| search(&text.parse().unwrap()).unwrap().needs.parameters;
         let (small, large) = (parameters("flash=512K,ram=96K"), parameters("flash=1M,ram=192K"));
         assert!(small < large, "{small}, {large}");
-        assert!(parameters("flash=1M,ram=192K,tokens-per-second=20@64MHz") < large);
+        assert!(parameters("flash=1M,ram=192K,tokens-per-second=50@64MHz") < large);
         assert_eq!(search(&"flash=110K,ram=8K".parse().unwrap()), None);
     }
 }
