@@ -91,6 +91,11 @@ impl<'s> Symbols<'s> {
         if SHORT_APART && self.len <= short::MAX {
             return self.merge_short(tokenizer);
         }
+        self.merge_by_tree(tokenizer);
+    }
+
+    /// [`Symbols::merge_all`] however few there are.
+    pub(super) fn merge_by_tree(&mut self, tokenizer: &Tokenizer<'_>) {
         self.start(tokenizer);
         let keys_are_ids = tokenizer.keys_are_ids();
         // Every merge makes one symbol of two.

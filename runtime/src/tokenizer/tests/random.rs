@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::bpe::{Symbol, Symbols};
 use super::*;
 
 /// Merging by definition: the pair of lowest rank, leftmost first, until there is none.
@@ -72,6 +73,22 @@ fn any_vocabulary() -> impl Strategy<Value = TokenizerSpec> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn few_symbols_merge_in_the_tree_as_beside_it(spec in any_vocabulary(), text in "[abc ]{0,32}") {
+        let owned = OwnedTokenizer::build(&spec).unwrap();
+        let t = owned.tokenizer();
+        let merged = |merge: fn(&mut Symbols<'_>, &Tokenizer<'_>)| {
+            let mut scratch = [0; 3 * 32];
+            let mut symbols = Symbols::new(&mut scratch);
+            text.bytes().filter_map(|byte| t.find(&[byte])).for_each(|id| symbols.push_token(id, 1));
+            merge(&mut symbols, &t);
+            let mut ids = vec![];
+            symbols.for_each(&t, |symbol| if let Symbol::Token(id) = symbol { ids.push(id) });
+            ids
+        };
+        prop_assert_eq!(merged(|symbols, t| symbols.merge_by_tree(t)), merged(|symbols, t| symbols.merge_all(t)));
+    }
 
     #[test]
     fn merging_is_as_the_merge_list_says(spec in random_merges(), text in "[abc]{0,60}") {
