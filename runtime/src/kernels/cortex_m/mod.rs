@@ -109,8 +109,9 @@ unsafe fn fill_q8(quants: *const i8, words: *mut u32) {
     }
 }
 
-/// One group of activations as [`quads_q4`] takes them. What the lowest nibbles are multiplied with has
-/// been added for the others too, 16, 256 and 4,096 times: it is taken off.
+/// One group of activations as [`quads_q4`] takes them: of each eight, in the order in which a word has
+/// their weights, each one less 16 times the one before; words of the first and fifth, of the second and
+/// sixth, and so on.
 ///
 /// # Safety
 /// As for [`fill`].
@@ -120,6 +121,10 @@ unsafe fn fill_q4(quants: *const i8, words: *mut u32) {
     unsafe {
         asm!(
             r"
+            .macro smidgen_sixteen out, x
+            bic \out, \x, #0xF000F000
+            lsl \out, \out, #4
+            .endm
             mov {sum}, #0
             2:
             ldr {a}, [{at}], #4
@@ -128,33 +133,32 @@ unsafe fn fill_q4(quants: *const i8, words: *mut u32) {
             sxtab16 {sum}, {sum}, {a}, ror #8
             sxtab16 {sum}, {sum}, {c}
             sxtab16 {sum}, {sum}, {c}, ror #8
-            sxtb16 {b}, {a}
-            str {b}, [{words}], #4
+            sxtb16 {t}, {a}
+            sxtb16 {u}, {c}, ror #8
+            lsl {v}, {u}, #20
+            ssub16 {v}, {t}, {v}
+            str {v}, [{words}], #4
+            smidgen_sixteen {t}, {t}
+            sxtb16 {c}, {c}
+            ssub16 {t}, {c}, {t}
+            str {t}, [{words}], #4
+            smidgen_sixteen {t}, {c}
             sxtb16 {a}, {a}, ror #8
-            bic {t}, {b}, #0xF000F000
-            lsl {t}, {t}, #4
-            sxtb16 {u}, {c}
-            ssub16 {u}, {u}, {t}
-            str {u}, [{words}], #4
-            bic {t}, {b}, #0xFF00FF00
-            lsl {t}, {t}, #8
-            ssub16 {u}, {a}, {t}
-            str {u}, [{words}], #4
-            sxtb16 {c}, {c}, ror #8
-            lsl {t}, {b}, #12
-            bic {t}, {t}, #0x0FF00000
-            bic {t}, {t}, #0x000F0000
-            ssub16 {u}, {c}, {t}
-            str {u}, [{words}], #4
+            ssub16 {t}, {a}, {t}
+            str {t}, [{words}], #4
+            smidgen_sixteen {t}, {a}
+            ssub16 {t}, {u}, {t}
+            str {t}, [{words}], #4
             cmp {at}, {end}
             bne 2b
             mvn {a}, #0x00070007
             smuad {sum}, {sum}, {a}
             str {sum}, [{words}, #-68]
+            .purgem smidgen_sixteen
             ",
             at = inout(reg) quants => _, end = in(reg) quants.add(GROUP),
-            words = inout(reg) words.add(1) => _, a = out(reg) _, b = out(reg) _, c = out(reg) _,
-            t = out(reg) _, u = out(reg) _, sum = out(reg) _, options(nostack),
+            words = inout(reg) words.add(1) => _, a = out(reg) _, c = out(reg) _,
+            t = out(reg) _, u = out(reg) _, v = out(reg) _, sum = out(reg) _, options(nostack),
         );
     }
 }
@@ -270,17 +274,17 @@ unsafe fn fill<const BITS: usize>(quants: *const i8, words: *mut u32) {
 /// multipliers and scales of all the quads lie one after the other.
 #[repr(C)]
 struct Job {
-    /// At least one group of [`Pairs`].
-    pairs_end: *const u32,
     /// Four for every group.
     multipliers: *const u8,
-    pairs: *const u32,
+    /// At least one group of pairs.
+    pairs_end: *const u32,
     /// The next quad's, bf16.
     scales: *const [u16; QUAD],
     /// The next quad's.
     out: *mut f32,
     /// At least one quad beyond.
     end: *mut f32,
+    pairs: *const u32,
     /// What the block's products are added to: for more than one quad it is zeros.
     sums: *const f32,
     weights: *const u8,
@@ -307,14 +311,15 @@ unsafe extern "C" fn add_scaled(exact: &[i32; QUAD], job: &mut Job) {
     job.scales = job.scales.wrapping_add(1);
 }
 
-/// Goes through a job's quads; `$group` computes one group's four sums, and then adds them, times their
-/// multipliers, to the block's. Of the registers, r0 to r3 are the group's sums, r11 goes through the
-/// weights, r12 through the pairs; on the stack lie the block's four sums and the job's first words.
+/// Goes through a job's quads; `$group` computes one group's four sums, and `$end` adds them, times their
+/// multipliers, to the block's, r4 to r7. Of the registers, r0 to r3 are the group's sums, r8 goes through
+/// the multipliers, r11 through the weights, r12 through the pairs; on the stack lie the block's four sums
+/// and the job's first words.
 macro_rules! quads {
-    ($job:expr, $group:literal) => {
+    ($job:expr, $group:literal, $end:literal) => {
         #[cfg(target_abi = "eabihf")]
         quads!(
-            @ $job, $group,
+            @ $job, $group, $end,
             r"
             vldr s8, [r0, #32]
             vmov.f32 s9, #1.0
@@ -322,20 +327,21 @@ macro_rules! quads {
             vmov s13, s12
             vmov s14, s12
             vmov s15, s12
+            vstm sp, {{s12-s15}}
             ",
-            "vstm sp, {{s12-s15}}",
             r"
-            ldrd r1, r3, [sp, #28]
+            ldrd r0, r1, [sp, #24]
             ldr r2, [sp, #40]
-            ldrd r9, r10, [r1], #8
+            vstm sp, {{s12-s15}}
             vmov s0, s1, r4, r5
             vmov s2, s3, r6, r7
-            lsl r4, r9, #16
-            bfc r9, #0, #16
-            lsl r5, r10, #16
-            bfc r10, #0, #16
-            vmov s4, s5, r4, r9
-            vmov s6, s7, r5, r10
+            ldm r0!, {{r3, r4}}
+            lsl r5, r3, #16
+            bfc r3, #0, #16
+            lsl r6, r4, #16
+            bfc r4, #0, #16
+            vmov s4, s5, r5, r3
+            vmov s6, s7, r6, r4
             vcvt.f32.s32 s0, s0
             vcvt.f32.s32 s1, s1
             vcvt.f32.s32 s2, s2
@@ -349,8 +355,8 @@ macro_rules! quads {
             vmla.f32 s17, s1, s5
             vmla.f32 s18, s2, s6
             vmla.f32 s19, s3, s7
-            vstm r3!, {{s16-s19}}
-            strd r1, r3, [sp, #28]
+            vstm r1!, {{s16-s19}}
+            strd r0, r1, [sp, #24]
             ",
             out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _, out("s6") _,
             out("s7") _, out("s8") _, out("s9") _, out("s12") _, out("s13") _, out("s14") _, out("s15") _,
@@ -358,8 +364,7 @@ macro_rules! quads {
         );
         #[cfg(not(target_abi = "eabihf"))]
         quads!(
-            @ $job, $group,
-            "",
+            @ $job, $group, $end,
             r"
             mov r4, #0
             mov r5, #0
@@ -371,12 +376,18 @@ macro_rules! quads {
             ldr r1, [sp, #44]
             ldr r3, [r1, #36]
             blx r3
+            mov r4, #0
+            mov r5, #0
+            strd r4, r5, [sp]
+            strd r4, r5, [sp, #8]
             ldr r1, [sp, #44]
-            ldr r3, [r1, #16]
+            ldr r1, [r1, #12]
             ",
         );
     };
-    (@ $job:expr, $group:literal, $begin:literal, $zero:literal, $add_scaled:literal, $($floats:tt)*) => {
+    (
+        @ $job:expr, $group:literal, $end:literal, $begin:literal, $add_scaled:literal, $($floats:tt)*
+    ) => {
         asm!(
             // The compiler may want r6 and r7 for itself, so they can't be named as operands.
             r"
@@ -385,23 +396,25 @@ macro_rules! quads {
             ldm r0, {{r1-r6, lr}}
             add r12, sp, #16
             stm r12, {{r1-r6, lr}}
+            mov r12, r6
             str r0, [sp, #44]
             ldr r11, [r0, #28]
             ",
             $begin,
-            r"
-            2:
-            ldr r12, [sp, #24]
-            ",
-            $zero,
             "3:",
             $group,
-            "bne 3b",
+            "ldm sp, {{r4-r8, lr}}",
+            $end,
+            r"
+            stm sp, {{r4-r8}}
+            cmp r12, lr
+            bne 3b
+            ",
             $add_scaled,
             r"
-            ldr r1, [sp, #36]
-            cmp r3, r1
-            bne 2b
+            ldrd lr, r12, [sp, #32]
+            cmp r1, lr
+            bne 3b
             add sp, sp, #48
             pop {{r6, r7}}
             ",
@@ -452,23 +465,20 @@ unsafe fn quads_q8(job: &mut Job) {
             .endr
             .purgem smidgen_chunk_q8
             .purgem smidgen_row_q8
-            ldm sp, {{r4-r7}}
-            ldrd lr, r10, [sp, #16]
+            ",
+            r"
             asr r0, #8
             asr r1, #8
             asr r2, #8
             asr r3, #8
-            ldrb r8, [r10], #4
-            ldrb r9, [r10, #-3]
-            mla r4, r0, r8, r4
-            ldrb r8, [r10, #-2]
-            mla r5, r1, r9, r5
-            ldrb r9, [r10, #-1]
-            mla r6, r2, r8, r6
-            mla r7, r3, r9, r7
-            str r10, [sp, #20]
-            stm sp, {{r4-r7}}
-            cmp r12, lr
+            ldrb r9, [r8], #4
+            ldrb r10, [r8, #-3]
+            mla r4, r0, r9, r4
+            ldrb r9, [r8, #-2]
+            mla r5, r1, r10, r5
+            ldrb r10, [r8, #-1]
+            mla r6, r2, r9, r6
+            mla r7, r3, r10, r7
             "
         );
     }
@@ -477,60 +487,55 @@ unsafe fn quads_q8(job: &mut Job) {
 /// Runs a [`Job`] with 4-bit weights.
 ///
 /// A word has eight: a row's columns 0 to 3 in the low halves of its bytes, 4 to 7 in the high. As two
-/// halves of 16 bits it is multiplied as it is, which counts columns 0 and 2 once, and the others 16,
-/// 256 and 4,096 times what these are multiplied with; then those others apart, with what that
-/// leaves ([`Pairs::fill`]). All of it is right modulo 2¹⁶ only, but a group's sum of 32 products of at
+/// halves of 16 bits it is multiplied as it is, and shifted to the right by one, two and three of its
+/// weights. Each time there is one to whose left others stand, which count 16, 256 and 4,096 times, and
+/// would count so once less after the next shift: what it is multiplied with then is less by 16 times
+/// what this was ([`fill_q4`]). All of it is right modulo 2¹⁶ only, but a group's sum of 32 products of at
 /// most 8 · 127 fits into 16 bits.
 ///
 /// # Safety
 /// As for [`quads_q8`].
 #[inline(never)]
 unsafe fn quads_q4(job: &mut Job) {
-    // r4 is the mask of two weights, r5 to r8 are eight columns' activations, r9 and lr two rows' weights
-    // there.
+    // r8, r9, r10 and lr are eight columns' activations, r4 to r7 four rows' weights there.
     // SAFETY: as in `quads_q8`.
     unsafe {
         quads!(
             &raw mut *job,
             r"
             .macro smidgen_row_q4 w, sum, start
-            smlad \sum, \w, r5, \start
-            and r10, r4, \w, lsr #4
-            smlad \sum, r10, r6, \sum
-            and r10, r4, \w, lsr #8
-            smlad \sum, r10, r7, \sum
-            and r10, r4, \w, lsr #12
-            smlad \sum, r10, r8, \sum
+            smlad \sum, \w, r8, \start
+            lsrs \w, \w, #4
+            smlad \sum, \w, r9, \sum
+            lsrs \w, \w, #4
+            smlad \sum, \w, r10, \sum
+            lsrs \w, \w, #4
+            smlad \sum, \w, lr, \sum
             .endm
             .macro smidgen_chunk_q4 a, b, c, d
-            ldrd r9, lr, [r11], #8
-            smidgen_row_q4 r9, r0, \a
-            smidgen_row_q4 lr, r1, \b
-            ldrd r9, lr, [r11], #8
-            smidgen_row_q4 r9, r2, \c
-            smidgen_row_q4 lr, r3, \d
+            ldmia r11!, {{r4-r7}}
+            smidgen_row_q4 r4, r0, \a
+            smidgen_row_q4 r5, r1, \b
+            smidgen_row_q4 r6, r2, \c
+            smidgen_row_q4 r7, r3, \d
             .endm
-            mov r4, #0x000F000F
-            ldmia r12!, {{r3, r5-r8}}
+            ldmia r12!, {{r3, r8, r9, r10, lr}}
             smidgen_chunk_q4 r3, r3, r3, r3
             .rept 3
-            ldmia r12!, {{r5-r8}}
+            ldmia r12!, {{r8, r9, r10, lr}}
             smidgen_chunk_q4 r0, r1, r2, r3
             .endr
             .purgem smidgen_chunk_q4
             .purgem smidgen_row_q4
-            ldm sp, {{r4-r7}}
-            ldrd lr, r10, [sp, #16]
-            ldr r8, [r10], #4
-            uxtb16 r9, r8
-            uxtb16 r8, r8, ror #8
-            smlabb r4, r0, r9, r4
-            smlabb r5, r1, r8, r5
-            smlabt r6, r2, r9, r6
-            smlabt r7, r3, r8, r7
-            str r10, [sp, #20]
-            stm sp, {{r4-r7}}
-            cmp r12, lr
+            ",
+            r"
+            ldr r9, [r8], #4
+            uxtb16 r10, r9
+            uxtb16 r9, r9, ror #8
+            smlabb r4, r0, r10, r4
+            smlabb r5, r1, r9, r5
+            smlabt r6, r2, r10, r6
+            smlabt r7, r3, r9, r7
             "
         );
     }
