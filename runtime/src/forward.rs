@@ -7,7 +7,7 @@ mod source;
 use crate::config::Architecture;
 use crate::format::{BLOCK, GROUP, Role};
 use crate::kernels::attention::Scratch;
-use crate::kernels::{self, Activations, Level, matmul};
+use crate::kernels::{self, Activations, Level, Prepared, matmul};
 use crate::memory::{Layout, State};
 use crate::model::Model;
 use crate::rotation;
@@ -435,11 +435,12 @@ impl Pass<'_> {
         let weights = products.iter().flat_map(|(matrix, ..)| matrix).map(|matrix| matrix.rows * matrix.cols);
         let jobs = self.jobs(weights.sum::<usize>().saturating_mul(input.n));
         self.run(jobs, |job| {
+            let prepared = &mut Prepared::new();
             for (matrix, bias, out) in &products {
                 let Some(matrix) = matrix else { continue };
                 let rows = share(matrix.rows, 4, job, jobs);
                 // SAFETY: jobs have different rows, and nothing else touches `out` before `run` returns.
-                unsafe { matmul(self.level, matrix, input, rows.clone(), out, matrix.rows) };
+                unsafe { matmul(self.level, matrix, input, prepared, rows.clone(), out, matrix.rows) };
                 let Some(bias) = bias.and_then(|bias| bias.get(rows.clone())) else { continue };
                 for i in 0..input.n {
                     let begin = i * matrix.rows;

@@ -10,7 +10,9 @@ pub fn matmul(level: Level, matrix: &Matrix<'_>, input: &Activations<'_>, out: &
     assert!(out.len() >= input.n * matrix.rows, "no room for the product");
     let out = Disjoint::new(out);
     // SAFETY: `out` is borrowed here alone.
-    unsafe { super::matmul(level, matrix, input, 0..matrix.rows, &out, matrix.rows) };
+    unsafe {
+        super::matmul(level, matrix, input, &mut super::Prepared::new(), 0..matrix.rows, &out, matrix.rows)
+    };
 }
 
 /// [`super::attention::Products::attend`].

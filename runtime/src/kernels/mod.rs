@@ -13,6 +13,8 @@ mod avx512;
 pub mod bench;
 #[cfg(smidgen_dsp)]
 mod cortex_m;
+#[cfg(smidgen_dsp)]
+pub(crate) use cortex_m::Prepared;
 #[cfg(all(smidgen_dsp, target_abi = "eabihf"))]
 pub(crate) use cortex_m::draw;
 pub mod elementwise;
@@ -85,15 +87,30 @@ impl<'a> Activations<'a> {
     }
 }
 
+/// What a level makes of an input for its products with several matrices: here nothing.
+#[cfg(not(smidgen_dsp))]
+pub(crate) struct Prepared;
+
+#[cfg(not(smidgen_dsp))]
+impl Prepared {
+    /// Nothing yet.
+    pub(crate) const fn new() -> Self {
+        Self
+    }
+}
+
 /// The product of some rows of a matrix with every vector: `out[i · stride + row]` for each row
-/// in `rows` (a range that begins at a multiple of four).
+/// in `rows` (a range that begins at a multiple of four). `prepared` is new for each input.
 ///
 /// # Safety
-/// Nobody else may read or write those places of `out` meanwhile.
+/// Nobody else may read or write those places of `out` meanwhile; what is prepared was so by products with
+/// this input.
+#[cfg_attr(not(smidgen_dsp), allow(unused_variables))]
 pub(crate) unsafe fn matmul(
     level: Level,
     matrix: &Matrix<'_>,
     input: &Activations<'_>,
+    prepared: &mut Prepared,
     rows: Range<usize>,
     out: &Disjoint<'_, f32>,
     stride: usize,
@@ -144,12 +161,12 @@ pub(crate) unsafe fn matmul(
         #[cfg(smidgen_dsp)]
         // SAFETY: as above.
         (Kind::CortexM, Weights::Q8(planes)) if cfg!(feature = "q8") => unsafe {
-            cortex_m::matmul_quantized::<8>(planes, input, rows, out, stride);
+            cortex_m::matmul_quantized::<8>(planes, input, prepared, rows, out, stride);
         },
         #[cfg(smidgen_dsp)]
         // SAFETY: as above.
         (Kind::CortexM, Weights::Q4(planes)) if cfg!(feature = "q4") => unsafe {
-            cortex_m::matmul_quantized::<4>(planes, input, rows, out, stride);
+            cortex_m::matmul_quantized::<4>(planes, input, prepared, rows, out, stride);
         },
         #[cfg(feature = "wide")]
         // SAFETY: as above.

@@ -6,7 +6,7 @@ use super::layout::{row_unit, slab_bytes};
 use super::reader::WeightReader;
 use crate::format::{ALIGNMENT, DType, QUAD, Role, TensorEntry, TensorSize};
 use crate::forward::{InMemory, Pass, Product, Source};
-use crate::kernels::{self, Activations, matmul};
+use crate::kernels::{self, Activations, Prepared, matmul};
 use crate::model::Model;
 use crate::tensor::Matrix;
 use crate::workers::Disjoint;
@@ -232,7 +232,10 @@ impl<R: WeightReader> Reading<'_, R> {
             };
             let Some(places) = places else { break };
             // SAFETY: nobody else has these places, and the slab's rows are numbered from `first` on.
-            unsafe { matmul(pass.level, &slab, input, 0..slab.rows, &Disjoint::new(&mut *places), stride) };
+            unsafe {
+                let (prepared, places) = (&mut Prepared::new(), &Disjoint::new(&mut *places));
+                matmul(pass.level, &slab, input, prepared, 0..slab.rows, places, stride);
+            }
             if let Out::Slab(places, each) = &mut out {
                 each(first as u32, places.get_mut(..slab.rows).unwrap_or(&mut []));
             }

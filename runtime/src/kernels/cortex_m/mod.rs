@@ -163,14 +163,31 @@ unsafe fn fill_q4(quants: *const i8, words: *mut u32) {
     }
 }
 
+/// One input's activations as pairs: what the products of several matrices with it have in common, if it
+/// is one vector of one block.
+pub(crate) struct Prepared {
+    pairs: [MaybeUninit<[u32; PAIR_WORDS]>; GROUPS],
+    /// Bits of the weights, and groups, that they are good for; 0 for none.
+    good_for: (usize, usize),
+}
+
+impl Prepared {
+    /// Nothing yet.
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self { pairs: [MaybeUninit::uninit(); GROUPS], good_for: (0, 0) }
+    }
+}
+
 /// The product of some rows with every vector; see [`super::matmul`]. `BITS` is 8 or 4.
 ///
 /// # Safety
-/// Nobody else uses these places of `out`.
+/// Nobody else uses these places of `out`; what is prepared, if anything, is this input.
 #[inline(never)]
 pub(super) unsafe fn matmul_quantized<const BITS: usize>(
     planes: &Planes<'_>,
     input: &Activations<'_>,
+    prepared: &mut Prepared,
     rows: Range<usize>,
     out: &Disjoint<'_, f32>,
     stride: usize,
@@ -188,42 +205,50 @@ pub(super) unsafe fn matmul_quantized<const BITS: usize>(
     if !lengths_hold {
         return;
     }
-    for i in 0..input.n {
+    // What the first block of the first vector begins with in these rows.
+    // SAFETY: all that is there (checked above).
+    let (weights, multipliers, scales) = unsafe {
+        (
+            planes.quants.as_ptr().add(first * quad_bytes),
+            planes.multipliers.as_ptr().add(first * groups * QUAD),
+            planes.scales.as_ptr().add(first * blocks * QUAD),
+        )
+    };
+    let (mut x, mut x_scale) = (input.quants.as_ptr(), input.scales.as_ptr());
+    let mut places = rows;
+    for _ in 0..input.n {
         // SAFETY: this caller's own places.
-        let out = unsafe { out.part(i * stride + rows.start..i * stride + rows.end) };
+        let out = unsafe { out.part(places.clone()) };
+        places = places.start + stride..places.end + stride;
         for block in 0..blocks {
             let n_groups = (groups - block * GROUPS).min(GROUPS);
-            let mut pairs = [MaybeUninit::<[u32; PAIR_WORDS]>::uninit(); GROUPS];
-            for (g, pairs) in pairs.iter_mut().enumerate().take(n_groups) {
-                // SAFETY: the group is there (checked above), and `fill` writes all words.
-                unsafe {
-                    let x = input.quants.as_ptr().add((i * groups + block * GROUPS + g) * GROUP);
-                    fill::<BITS>(x, pairs.as_mut_ptr().cast());
+            if prepared.good_for != (BITS, groups) {
+                for pairs in prepared.pairs.iter_mut().take(n_groups) {
+                    // SAFETY: the group is there (checked above), and `fill` writes all words.
+                    unsafe { fill::<BITS>(x, pairs.as_mut_ptr().cast()) };
+                    x = x.wrapping_add(GROUP);
+                }
+                if input.n == 1 && blocks == 1 {
+                    prepared.good_for = (BITS, groups);
                 }
             }
-            let begin = out.as_mut_ptr();
+            let pairs = prepared.pairs.as_ptr();
             let mut left = out.len();
-            // SAFETY: the planes have `quads` times `groups` groups and as many blocks (checked above),
-            // and these begin with those of this block in the first of these rows; the vector has a
-            // scale for each block.
-            let mut job = unsafe {
-                Job {
-                    weights: planes
-                        .quants
-                        .as_ptr()
-                        .add(first * quad_bytes + block * GROUPS * group_bytes(BITS)),
-                    multipliers: planes.multipliers.as_ptr().add((first * groups + block * GROUPS) * QUAD),
-                    pairs: pairs.as_ptr().cast(),
-                    pairs_end: pairs.as_ptr().add(n_groups).cast(),
-                    scales: planes.scales.as_ptr().add((first * blocks + block) * QUAD).cast(),
-                    out: begin,
-                    end: begin,
-                    sums: ZEROS.as_ptr(),
-                    x_scale: *input.scales.as_ptr().add(i * blocks + block),
-                    #[cfg(not(target_abi = "eabihf"))]
-                    add_scaled,
-                }
+            let mut job = Job {
+                multipliers: multipliers.wrapping_add(block * GROUPS * QUAD),
+                pairs_end: pairs.wrapping_add(n_groups).cast(),
+                scales: scales.wrapping_add(block * QUAD).cast(),
+                out: out.as_mut_ptr(),
+                end: out.as_mut_ptr(),
+                pairs: pairs.cast(),
+                sums: ZEROS.as_ptr(),
+                weights: weights.wrapping_add(block * GROUPS * group_bytes(BITS)),
+                // SAFETY: the vector has a scale for each block.
+                x_scale: unsafe { *x_scale },
+                #[cfg(not(target_abi = "eabihf"))]
+                add_scaled,
             };
+            x_scale = x_scale.wrapping_add(1);
             // Where rows are one block, quads lie one after the other.
             let step = if blocks == 1 { (left / QUAD * QUAD).max(QUAD) } else { QUAD };
             while left > 0 {
@@ -240,18 +265,20 @@ pub(super) unsafe fn matmul_quantized<const BITS: usize>(
                 if block > 0 {
                     job.sums = job.out;
                 }
-                // SAFETY: what the job points to is there for `taken` rows, and lies one after the other if
-                // these are more than one quad.
+                // SAFETY: what the job points to is there for `taken` rows (checked above), and lies one after
+                // the other if these are more than one quad; its pairs have been made.
                 unsafe { if BITS == 4 { quads_q4(&mut job) } else { quads_q8(&mut job) } }
                 if rows < QUAD {
                     // SAFETY: as above.
                     unsafe { out.copy_from_nonoverlapping(last.as_ptr(), rows) };
                 }
-                job.out = out.wrapping_add(rows);
-                job.weights = job.weights.wrapping_add(taken / QUAD * quad_bytes);
-                job.multipliers = job.multipliers.wrapping_add(taken / QUAD * groups * QUAD);
-                job.scales = scales.wrapping_add(taken / QUAD * blocks);
                 left -= rows;
+                if left > 0 {
+                    job.out = out.wrapping_add(rows);
+                    job.weights = job.weights.wrapping_add(taken / QUAD * quad_bytes);
+                    job.multipliers = job.multipliers.wrapping_add(taken / QUAD * groups * QUAD);
+                    job.scales = scales.wrapping_add(taken / QUAD * blocks);
+                }
             }
         }
     }
