@@ -34,8 +34,7 @@ fn scale_of(code: u8) -> f32 {
 
 /// The byte of a head's scale at one position: the least that is not below max / 127.
 #[inline(always)]
-pub(super) fn kv_scale(values: &[f32]) -> u8 {
-    let max_bits = max_magnitude_bits(values);
+pub(super) fn kv_scale(max_bits: u32) -> u8 {
     if max_bits >= 0x7F80_0000 {
         return NO_NUMBER;
     }
@@ -72,7 +71,7 @@ pub fn store_value(value: &[f32], position: usize, values: &mut [i8]) -> u8 {
 fn store<const UNIT: usize>(head: &[f32], position: usize, places: &mut [i8]) -> u8 {
     /// Numbers that are made integers side by side before each goes to its place.
     const PART: usize = 64;
-    let scale = kv_scale(head);
+    let scale = kv_scale(max_magnitude_bits(head));
     let inverse = inverse_of(scale);
     let begin = position / QUAD * QUAD * head.len().next_multiple_of(UNIT);
     for (part, numbers) in head.chunks(PART).enumerate() {

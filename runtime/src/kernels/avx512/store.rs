@@ -4,7 +4,7 @@ use core::arch::x86_64::*;
 
 use crate::format::QUAD;
 use crate::kernels::attention::{inverse_of, kv_scale};
-use crate::quant::ROUND;
+use crate::quant::{ROUND, max_magnitude_bits};
 
 /// Numbers of a head that are made integers at once.
 const PART: usize = 16;
@@ -23,7 +23,7 @@ pub(in crate::kernels) fn store_quad<const KEYS: bool>(
     }
     let (mut scales, mut inverses) = ([0; QUAD], [0.0; QUAD]);
     for ((scale, inverse), head) in scales.iter_mut().zip(&mut inverses).zip(heads) {
-        *scale = kv_scale(head);
+        *scale = kv_scale(max_magnitude_bits(head));
         *inverse = inverse_of(*scale);
     }
     // Four columns of four tokens side by side: dword t · 4 + c goes to c · 4 + t.

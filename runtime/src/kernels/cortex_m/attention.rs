@@ -170,9 +170,20 @@ pub(in crate::kernels) fn store_value(value: &[f32], position: usize, values: &m
 /// number be too large.
 #[inline(always)]
 fn store<const UNIT: usize>(head: &[f32], position: usize, places: &mut [i8]) -> u8 {
-    let scale = kv_scale(head);
+    let scale = kv_scale(super::largest_magnitude(head));
     let inverse = inverse_of(scale);
     let mut at = position / QUAD * QUAD * head.len().next_multiple_of(UNIT) + position % QUAD * UNIT;
+    #[cfg(target_abi = "eabihf")]
+    if let (fours, []) = head.as_chunks::<4>()
+        && scale < LARGEST_SCALE
+        && let Some(places) = places.get_mut(at..)
+        && places.len() + QUAD * UNIT >= QUAD * head.len() + UNIT
+        && (UNIT == 1 || places.as_ptr().align_offset(4) == 0)
+    {
+        // SAFETY: the last number's place is there (checked above).
+        unsafe { super::steps::scatter::<UNIT>(fours, inverse, places.as_mut_ptr()) };
+        return scale;
+    }
     for numbers in head.chunks(UNIT) {
         let Some(place) = places.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<UNIT>()) else { break };
         *place = [0; UNIT];

@@ -191,6 +191,62 @@ fn block(values: &[f32], quants: &mut [i8]) -> f32 {
     scale
 }
 
+/// Fours of floats times `inverse`, rounded, as bytes: each four 16 bytes after the last, its bytes
+/// side by side (`UNIT` 4), or each four bytes after the one before (1).
+///
+/// # Safety
+/// The bytes are there, and 4-aligned; the products are −127 to 127.
+#[inline(always)]
+pub(super) unsafe fn scatter<const UNIT: usize>(fours: &[[f32; 4]], inverse: f32, to: *mut i8) {
+    macro_rules! scatter {
+        ($($store:literal)*) => {
+            asm!(
+                "vmov s4, s5, r0, r1",
+                "2:",
+                "vldmia r12!, {{s0-s3}}",
+                "vmul.f32 s0, s0, s4",
+                "vmul.f32 s1, s1, s4",
+                "vmul.f32 s2, s2, s4",
+                "vmul.f32 s3, s3, s4",
+                "vadd.f32 s0, s0, s5",
+                "vadd.f32 s1, s1, s5",
+                "vadd.f32 s2, s2, s5",
+                "vadd.f32 s3, s3, s5",
+                "vmov r0, r1, s0, s1",
+                "vmov r2, r3, s2, s3",
+                $($store,)*
+                "cmp r12, lr",
+                "bne 2b",
+                inout("r0") inverse.to_bits() => _, inout("r1") EXP[1].to_bits() => _, out("r2") _, out("r3") _,
+                inout("r4") to => _, inout("r12") fours.as_ptr() => _, in("lr") fours.as_ptr_range().end,
+                out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _, options(nostack),
+            )
+        };
+    }
+    if fours.is_empty() {
+        return;
+    }
+    // An integer is in the lowest bits of its sum with 1.5 · 2²³.
+    // SAFETY: reads the fours, and writes as promised.
+    unsafe {
+        if UNIT == 4 {
+            scatter!(
+                "bfi r0, r1, #8, #8"
+                "bfi r2, r3, #8, #8"
+                "pkhbt r0, r0, r2, lsl #16"
+                "str r0, [r4], #16"
+            );
+        } else {
+            scatter!(
+                "strb r1, [r4, #4]"
+                "strb r2, [r4, #8]"
+                "strb r3, [r4, #12]"
+                "strb r0, [r4], #16"
+            );
+        }
+    }
+}
+
 /// [`elementwise::rotate`].
 #[inline(never)]
 pub(in crate::kernels) fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
@@ -234,68 +290,92 @@ pub(in crate::kernels) fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
 pub(in crate::kernels) fn silu_mul(gate: &mut [f32], up: &[f32]) {
     let n = gate.len().min(up.len());
     let (Some(gate), Some(up)) = (gate.get_mut(..n), up.get(..n)) else { return };
-    if n == 0 {
-        return;
-    }
-    let range = gate.as_mut_ptr_range();
-    // The bits of n + 1.5 · 2²³ less these are 0 to 184 where |x| is about 64 or less, and such n can be
-    // added to an exponent.
-    let least = EXP[1].to_bits() - 92;
-    // SAFETY: reads the constants, and both slices, of one length and not empty; writes the first.
-    //
-    // A polynomial's coefficients, loaded again for each number, become what it is up to there. In s13 is
-    // first x, then x + n · ln 2, which is −r of `exp(−x)`. Where |x| is larger, or no number, the loop ends,
-    // and begins again behind the number that plain code has done.
-    unsafe {
-        let mut at = range.start;
-        let mut up = up.as_ptr();
-        while at != range.end {
-            asm!(
-                r"
-                vldm {constants}!, {{s0}}
-                vldr s12, [{constants}]
-                2:
-                vldr s11, [{at}]
-                vldm {constants}, {{s1-s10}}
-                vmls.f32 s1, s11, s0
-                vmov {bits}, s1
-                sub {bits}, {least}
-                cmp {bits}, #184
-                bhi 3f
-                vsub.f32 s1, s1, s12
-                vmov.f32 s13, s11
-                vmla.f32 s13, s1, s2
-                vmla.f32 s13, s1, s3
-                vmls.f32 s5, s4, s13
-                vmls.f32 s6, s5, s13
-                vmls.f32 s7, s6, s13
-                vmls.f32 s8, s7, s13
-                vmls.f32 s9, s8, s13
-                vmul.f32 s14, s13, s13
-                vnmls.f32 s13, s9, s14
-                vadd.f32 s13, s13, s10
-                add {bits}, {one}, {bits}, lsl #23
-                vmov s14, {bits}
-                vmla.f32 s10, s13, s14
-                vldmia {up}!, {{s15}}
-                vdiv.f32 s11, s11, s10
-                vmul.f32 s11, s11, s15
-                vstmia {at}!, {{s11}}
-                cmp {at}, {end}
-                bne 2b
-                3:
-                ",
-                at = inout(reg) at, up = inout(reg) up, end = in(reg) range.end, bits = out(reg) _,
-                constants = inout(reg) EXP.as_ptr() => _, least = in(reg) least,
-                one = in(reg) (127_u32 - 92) << 23, out("s0") _, out("s1") _, out("s2") _, out("s3") _,
-                out("s4") _, out("s5") _, out("s6") _, out("s7") _, out("s8") _, out("s9") _,
-                out("s10") _, out("s11") _, out("s12") _, out("s13") _, out("s14") _, out("s15") _,
-                options(nostack),
-            );
-            if at != range.end {
-                *at = crate::math::silu(*at) * *up;
-                (at, up) = (at.add(1), up.add(1));
-            }
+    let (fours, rest) = gate.as_chunks_mut::<4>();
+    let (up, up_rest) = up.as_chunks::<4>();
+    let n = fours.len().min(up.len());
+    let mut done = 0;
+    while let (Some(gate), Some(up)) = (fours.get_mut(done..n), up.get(done..n))
+        && !gate.is_empty()
+    {
+        // SAFETY: so many of both are there.
+        let here = unsafe { silu_mul_fours(gate.as_mut_ptr(), up.as_ptr(), gate.len()) };
+        if let (Some(gate), Some(up)) = (gate.get_mut(here), up.get(here)) {
+            elementwise::silu_mul(gate, up);
         }
+        done += here + 1;
     }
+    elementwise::silu_mul(rest, up_rest);
+}
+
+/// The same of some fours of numbers, at least one, up to the first in which a number is no number or
+/// |x| is 44 or more; gives how many were done.
+///
+/// # Safety
+/// So many are there.
+#[inline(always)]
+unsafe fn silu_mul_fours(gate: *mut [f32; 4], up: *const [f32; 4], fours: usize) -> usize {
+    let mut at = gate;
+    // The bits of n + 1.5 · 2²³ less these are 0 to 127 where x is in range, and such n can be added to an
+    // exponent.
+    let least = EXP[1].to_bits() - 64;
+    // SAFETY: reads the constants, and both slices; writes the first.
+    //
+    // Coefficients are loaded again for each number, because they become what the polynomial is up to
+    // there. In s20 is first x, then x + n · ln 2, which is −r of `exp(−x)`.
+    unsafe {
+        asm!(
+            r"
+            .macro smidgen_silu x, r, up, bits
+            vldm {constants}, {{s1-s10}}
+            vmls.f32 s1, \x, s0
+            vmov \bits, s1
+            vsub.f32 s1, s1, s12
+            vmla.f32 \r, s1, s2
+            vmla.f32 \r, s1, s3
+            vmls.f32 s5, s4, \r
+            vmls.f32 s6, s5, \r
+            vmls.f32 s7, s6, \r
+            vmls.f32 s8, s7, \r
+            vmls.f32 s9, s8, \r
+            vmul.f32 s14, \r, \r
+            vnmls.f32 \r, s9, s14
+            vadd.f32 \r, \r, s10
+            add {power}, {one}, \bits, lsl #23
+            vmov s14, {power}
+            vmla.f32 s10, \r, s14
+            vdiv.f32 \x, \x, s10
+            vmul.f32 \x, \x, \up
+            sub \bits, {least}
+            .endm
+            vldm {constants}!, {{s0}}
+            vldr s12, [{constants}]
+            2:
+            vldm {at}, {{s16-s19}}
+            vldm {at}, {{s20-s23}}
+            vldmia {up}!, {{s24-s27}}
+            smidgen_silu s16, s20, s24, {all}
+            smidgen_silu s17, s21, s25, {bits}
+            orr {all}, {bits}
+            smidgen_silu s18, s22, s26, {bits}
+            orr {all}, {bits}
+            smidgen_silu s19, s23, s27, {bits}
+            orr {all}, {bits}
+            cmp {all}, #127
+            bhi 3f
+            vstmia {at}!, {{s16-s19}}
+            cmp {at}, {end}
+            bne 2b
+            3:
+            .purgem smidgen_silu
+            ",
+            at = inout(reg) at, up = inout(reg) up => _, end = in(reg) gate.add(fours), all = out(reg) _,
+            bits = out(reg) _, power = out(reg) _, constants = inout(reg) EXP.as_ptr() => _,
+            least = in(reg) least, one = in(reg) 127_u32 << 23, out("s0") _, out("s1") _, out("s2") _,
+            out("s3") _, out("s4") _, out("s5") _, out("s6") _, out("s7") _, out("s8") _, out("s9") _,
+            out("s10") _, out("s12") _, out("s14") _, out("s16") _, out("s17") _, out("s18") _,
+            out("s19") _, out("s20") _, out("s21") _, out("s22") _, out("s23") _, out("s24") _,
+            out("s25") _, out("s26") _, out("s27") _, options(nostack),
+        );
+    }
+    (at as usize - gate as usize) / 16
 }
