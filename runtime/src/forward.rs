@@ -277,12 +277,14 @@ impl Pass<'_> {
         }
     }
 
-    /// The tokens' keys and values go into the cache.
+    /// The tokens' queries and keys get ready; keys and values go into the cache.
     ///
     /// # Safety
     /// As for [`Heads::store`], of all heads.
     unsafe fn store(&self, layer: usize, own: &mut Part<'_>, cache: &Cache<'_>) {
         let heads = self.by_head(layer, own.hidden, own.rotary, cache);
+        // SAFETY: `own` is this job's alone.
+        unsafe { heads.prepare() };
         for kv_head in 0..self.model.config().n_kv_heads as usize {
             // SAFETY: the caller's promise.
             unsafe { heads.store(kv_head) };
@@ -309,6 +311,8 @@ impl Pass<'_> {
         let padded = (config.head_dim as usize).next_multiple_of(4);
         let scratch = (Disjoint::new(&mut *own.scores), Disjoint::new(&mut *own.query));
         let heads = self.by_head(layer, own.hidden, own.rotary, cache);
+        // SAFETY: no job has begun.
+        unsafe { heads.prepare() };
         // Both products of every query with every position.
         let work = 2 * self.n * (self.position + self.n) * config.q_dim();
         let jobs = self.jobs(work).min(n_kv_heads).min(self.scratches()).max(1);

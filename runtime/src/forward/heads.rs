@@ -6,7 +6,7 @@ use crate::config::{Architecture, Config};
 use crate::format::{KvType, QUAD};
 use crate::kernels;
 use crate::kernels::attention::{HeadCacheQ8, Queries, Scratch};
-use crate::workers::Disjoint;
+use crate::workers::{Disjoint, share};
 
 /// The cache of all layers, written by several jobs at places of their own.
 pub(super) struct Cache<'m> {
@@ -38,15 +38,37 @@ pub(super) struct Heads<'p> {
 }
 
 impl Heads<'_> {
-    /// Norm (where there is one) and rotation of one head of one token.
-    fn prepare(&self, head: &mut [f32], norm: Option<&[f32]>, token: usize) {
+    /// Norm (where there is one) and rotation of the tokens' queries and keys, of all heads.
+    ///
+    /// # Safety
+    /// Nobody else looks at them meanwhile.
+    pub(super) unsafe fn prepare(&self) {
+        let (n, q_dim, kv_dim) = (self.pass.n, self.config.q_dim(), self.config.kv_dim());
+        let jobs = self.pass.jobs(4 * n * q_dim).min(n).max(1);
+        self.pass.run(jobs, |job| {
+            for token in share(n, 1, job, jobs) {
+                for (all, width, norm) in [(&self.q, q_dim, self.norms[0]), (&self.k, kv_dim, self.norms[1])]
+                {
+                    // SAFETY: as promised, and jobs have different tokens.
+                    let heads = unsafe { all.part(token * width..(token + 1) * width) };
+                    self.prepare_heads(heads, norm, token);
+                }
+            }
+        });
+    }
+
+    /// The same of some heads of one token.
+    fn prepare_heads(&self, heads: &mut [f32], norm: Option<&[f32]>, token: usize) {
+        let head_dim = self.config.head_dim as usize;
         if let Some(weight) = norm {
-            kernels::rms_norm_in_place(self.pass.level, head, weight, self.config.norm_eps);
+            for head in heads.chunks_mut(head_dim.max(1)) {
+                kernels::rms_norm_in_place(self.pass.level, head, weight, self.config.norm_eps);
+            }
         }
         if self.config.architecture.of_loaded() == Architecture::Llama {
-            let row = part(self.rotary, token * head.len(), head.len());
+            let row = part(self.rotary, token * head_dim, head_dim);
             let (cos, sin) = row.split_at(row.len() / 2);
-            kernels::rotate(self.pass.level, head, cos, sin);
+            kernels::rotate(self.pass.level, heads, cos, sin);
         }
     }
 
@@ -59,7 +81,7 @@ impl Heads<'_> {
         (self.layer * self.config.n_kv_heads as usize + kv_head) * self.pass.layout.positions
     }
 
-    /// Puts the tokens' keys and values of one key head into the cache.
+    /// Puts the tokens' keys and values of one key head, which have been prepared, into the cache.
     ///
     /// # Safety
     /// Nobody else looks at this head's keys or touches its cache in this layer meanwhile, but for those
@@ -72,11 +94,8 @@ impl Heads<'_> {
         let first = self.first(kv_head);
         let of_quads = |width: usize| (first + quads.start) * width..(first + quads.end) * width;
         // SAFETY: as promised.
-        let key = |token: usize| unsafe { self.k.part(self.kv_part(token, kv_head)) };
+        let key = |token: usize| unsafe { self.k.shared(self.kv_part(token, kv_head)) };
         let value = |token: usize| part(self.v, self.kv_part(token, kv_head).start, head_dim);
-        for token in 0..n {
-            self.prepare(key(token), self.norms[1], token);
-        }
         let mut token = 0;
         while token < n {
             #[cfg(target_arch = "x86_64")]
@@ -106,7 +125,7 @@ impl Heads<'_> {
                 // SAFETY: as promised.
                 let (keys, values) =
                     unsafe { (self.cache.keys_f32.part(at.clone()), self.cache.values_f32.part(at)) };
-                for (places, new) in [(keys, &*k), (values, v)] {
+                for (places, new) in [(keys, k), (values, v)] {
                     for (place, x) in places.iter_mut().zip(new) {
                         *place = *x;
                     }
@@ -150,7 +169,7 @@ impl Heads<'_> {
         true
     }
 
-    /// The tokens' queries of one key head attend to everything up to themselves.
+    /// The tokens' queries of one key head, which have been prepared, attend to everything up to themselves.
     ///
     /// # Safety
     /// All those positions are stored, and nobody writes to this head's cache in this layer or touches
@@ -182,14 +201,6 @@ impl Heads<'_> {
             head_dim,
             len: self.pass.position + 1,
         };
-        for token in 0..all.n {
-            for head in 0..all.heads {
-                let at = all.place(token, head);
-                // SAFETY: as promised, and nobody else has it.
-                let query = unsafe { self.q.part(at..at + head_dim) };
-                self.prepare(query, self.norms[0], token);
-            }
-        }
         if self.quantized() {
             // SAFETY: as promised.
             return unsafe { kernels::attend_tokens_q8(self.pass.level, &all, &cache, scratch) };

@@ -95,15 +95,17 @@ pub fn gelu_all(x: &mut [f32]) {
     }
 }
 
-/// Rotates a head in place: number `i` with number `i + d/2` by the angle whose cosine and sine are given
-/// (d/2 each).
+/// Rotates heads in place, one after the other: number `i` of each with number `i + d/2` by the angle whose
+/// cosine and sine are given (d/2 each).
 #[inline(always)]
-pub fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
-    let (low, high) = head.split_at_mut(head.len() / 2);
-    for (((low, high), cos), sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
-        let (a, b) = (*low, *high);
-        *low = a * cos - b * sin;
-        *high = b * cos + a * sin;
+pub fn rotate(heads: &mut [f32], cos: &[f32], sin: &[f32]) {
+    for head in heads.chunks_mut((2 * cos.len()).max(1)) {
+        let (low, high) = head.split_at_mut(head.len() / 2);
+        for (((low, high), cos), sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
+            let (a, b) = (*low, *high);
+            *low = a * cos - b * sin;
+            *high = b * cos + a * sin;
+        }
     }
 }
 

@@ -273,7 +273,7 @@ for_every_level! {
     /// [`elementwise::gelu_all`].
     fn gelu_all(x: &mut [f32]) = elementwise::gelu_all;
     /// [`elementwise::rotate`].
-    fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) = elementwise::rotate;
+    fn rotate(heads: &mut [f32], cos: &[f32], sin: &[f32]) = elementwise::rotate;
     /// [`elementwise::quantize`].
     fn quantize(values: &[f32], quants: &mut [i8], scales: &mut [f32], sums: &mut [i32]) = elementwise::quantize;
     /// [`attention::store_key`].

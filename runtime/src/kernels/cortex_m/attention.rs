@@ -136,20 +136,21 @@ impl Products for Dsp {
         scratch: &mut Scratch<'_>,
         out: &mut [f32],
     ) {
-        for at in (0..queries.len()).step_by((2 * head_dim).max(1)) {
-            let end = (at + 2 * head_dim).min(queries.len());
-            let (Some(queries), Some(out)) = (queries.get(at..end), out.get_mut(at..end)) else { return };
-            if attend_two(queries, head_dim, cache, len, scratch, out).is_some() {
+        let mut at = 0;
+        while at < queries.len() {
+            let two = at..at + 2 * head_dim;
+            if let (Some(queries), Some(out)) = (queries.get(two.clone()), out.get_mut(two.clone()))
+                && attend_two(queries, head_dim, cache, len, scratch, out).is_some()
+            {
+                at = two.end;
                 continue;
             }
-            for at in (0..queries.len()).step_by(head_dim.max(1)) {
-                let (Some(query), Some(out)) =
-                    (queries.get(at..at + head_dim), out.get_mut(at..at + head_dim))
-                else {
-                    return;
-                };
-                attend_alone(query, cache, len, scratch, out);
-            }
+            let one = at..at + head_dim;
+            let (Some(query), Some(out)) = (queries.get(one.clone()), out.get_mut(one.clone())) else {
+                return;
+            };
+            attend_alone(query, cache, len, scratch, out);
+            at = one.end.max(at + 1);
         }
     }
 }

@@ -249,16 +249,20 @@ pub(super) unsafe fn scatter<const UNIT: usize>(fours: &[[f32; 4]], inverse: f32
 
 /// [`elementwise::rotate`].
 #[inline(never)]
-pub(in crate::kernels) fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
-    let half = head.len() / 2;
-    if half == 0 || !half.is_multiple_of(2) || cos.len() < half || sin.len() < half {
-        return elementwise::rotate(head, cos, sin);
+pub(in crate::kernels) fn rotate(heads: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let half = cos.len();
+    let even = half > 0 && half.is_multiple_of(2) && heads.len().is_multiple_of(2 * half);
+    if !even || heads.is_empty() || sin.len() < half {
+        return elementwise::rotate(heads, cos, sin);
     }
-    let low = head.as_mut_ptr();
-    // SAFETY: reads and writes both halves of the head, and reads as many cosines and sines, two at a time.
+    let range = heads.as_mut_ptr_range();
+    // SAFETY: reads and writes both halves of each head, and reads as many cosines and sines, two at a time.
     unsafe {
         asm!(
             r"
+            3:
+            add {high}, {low}, {size}
+            mov {middle}, {high}
             2:
             vldmia {cos}!, {{s0, s1}}
             vldmia {sin}!, {{s2, s3}}
@@ -274,11 +278,17 @@ pub(in crate::kernels) fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
             vmla.f32 s11, s5, s3
             vstmia {low}!, {{s8, s9}}
             vstmia {high}!, {{s10, s11}}
-            cmp {low}, {end}
+            cmp {low}, {middle}
             bne 2b
+            sub {cos}, {size}
+            sub {sin}, {size}
+            mov {low}, {high}
+            cmp {high}, {end}
+            bne 3b
             ",
             cos = inout(reg) cos.as_ptr() => _, sin = inout(reg) sin.as_ptr() => _,
-            low = inout(reg) low => _, high = inout(reg) low.add(half) => _, end = in(reg) low.add(half),
+            low = inout(reg) range.start => _, high = out(reg) _, middle = out(reg) _, end = in(reg) range.end,
+            size = in(reg) 4 * half,
             out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _, out("s6") _,
             out("s7") _, out("s8") _, out("s9") _, out("s10") _, out("s11") _, options(nostack),
         );

@@ -5,7 +5,9 @@ use core::arch::asm;
 use super::attention::{MOST_COARSE, largest, value_shift};
 use super::query::{TwoPairs, WIDEST};
 use crate::format::QUAD;
-use crate::kernels::attention::{FEW, HeadCacheQ8, NO_NUMBER, POWERS, SUM_SHIFT, Scratch, scales_of, unit};
+use crate::kernels::attention::{
+    FEW, HeadCacheQ8, NO_NUMBER, POWERS, SUM_SHIFT, Scratch, scales_of, unit_of_few,
+};
 
 /// Two queries at once, if they are two, of a width and with scores that this can do; else `None`, and
 /// nothing has happened.
@@ -53,52 +55,117 @@ pub(super) fn attend_two(
     }
     pairs.multiply(0, more_a);
     pairs.multiply(1, more_b);
-    let (whole, _) = scores.split_at_mut_checked(2 * (len / QUAD))?;
+    let (whole, last) = scores.split_at_mut_checked(2 * (len / QUAD))?;
+    let keys = cache.keys.as_ptr();
     let mut job = ScoreJob {
         codes: key_scales.as_ptr().cast(),
         shift: 32 - shift as i32,
-        max: [[i16::MIN; 2]; 2],
+        max: [LEAST_PAIR; 2],
         out: whole.as_mut_ptr().cast(),
         end: whole.as_mut_ptr_range().end.cast(),
         pairs: pairs.as_ptr(),
         back: 4 * head_dim - 8,
     };
     let pairs_end = pairs.as_ptr().wrapping_add(head_dim);
-    let keys = cache.keys.as_ptr();
-    if !whole.is_empty() {
-        // SAFETY: so many quads of keys, their scales and places for two queries' scores are there (all
-        // checked above), and two queries' pairs.
-        unsafe { score_quads(&mut job, keys, pairs_end) };
-    }
-    let mut max = job.max.map(|[even, odd]| even.max(odd));
-    if let Some(last @ [_, _]) = scores.get_mut(2 * (len / QUAD)..) {
-        job.codes = key_scales.as_ptr().wrapping_add(len / QUAD * QUAD).cast();
-        job.out = last.as_mut_ptr().cast();
-        job.end = job.out.wrapping_add(1);
-        // SAFETY: as above, for one quad. Nobody looks at what comes of positions that are not there yet.
-        unsafe { score_quads(&mut job, keys.add(len / QUAD * QUAD * head_dim), pairs_end) };
-        for (max, scores) in max.iter_mut().zip(last) {
-            for (i, score) in scores.iter_mut().enumerate() {
-                if i < len % QUAD {
-                    *max = (*max).max(*score);
-                } else {
-                    *score = i16::MIN;
-                }
+    if let [last_a, last_b] = last {
+        let first = len / QUAD * QUAD;
+        let mut last_job = ScoreJob {
+            codes: key_scales.as_ptr().wrapping_add(first).cast(),
+            out: job.end,
+            end: job.end.wrapping_add(1),
+            ..job
+        };
+        // SAFETY: a quad of keys, their scales and places for two queries' scores are there (all checked
+        // above), and two queries' pairs. Nobody looks at what comes of positions that are not there yet.
+        unsafe { score_quads(&mut last_job, keys.add(first * head_dim), pairs_end) };
+        let there = [[0, 0], [0xFFFF, 0], [!0, 0], [!0, 0xFFFF]][len % QUAD];
+        for (max, scores) in job.max.iter_mut().zip([last_a, last_b]) {
+            for (pair, there) in as_pairs(scores).iter_mut().zip(there) {
+                *pair = *pair & there | LEAST_PAIR & !there;
+                *max = larger(*max, *pair);
             }
         }
     }
+    if job.out != job.end {
+        // SAFETY: as above, for so many quads.
+        unsafe { score_quads(&mut job, keys, pairs_end) };
+    }
+    let max = job.max.map(|max| larger(max, max.rotate_right(16)));
     // SAFETY: so many quads of both queries' scores are there, and the scales of their values.
     let sums = unsafe { weigh_two(scores, max, [a.coarse, b.coarse], value_scales, largest_value) };
     // SAFETY: so many quads of values and weights are there, and `out` is two heads.
     unsafe { mix_two(cache.values.as_ptr(), scores, out, head_dim) };
     let (out_a, out_b) = out.split_at_mut_checked(head_dim)?;
     for (out, sum) in [(out_a, sums[0]), (out_b, sums[1])] {
-        let unit = unit(sum.into(), largest_value);
-        for out in out {
-            *out = out.to_bits() as i32 as f32 * unit;
-        }
+        multiply(out, unit_of_few(sum, largest_value));
     }
     Some(())
+}
+
+/// Integers as the bits of floats become floats, times `unit`; at least one four of them.
+#[cfg(target_abi = "eabihf")]
+#[inline(always)]
+fn multiply(out: &mut [f32], unit: f32) {
+    let fours = out.as_chunks_mut::<4>().0.as_mut_ptr_range();
+    if fours.is_empty() {
+        return;
+    }
+    // SAFETY: reads and writes the fours.
+    unsafe {
+        asm!(
+            r"
+            vmov s4, {unit}
+            2:
+            vldm {at}, {{s0-s3}}
+            vcvt.f32.s32 s0, s0
+            vcvt.f32.s32 s1, s1
+            vcvt.f32.s32 s2, s2
+            vcvt.f32.s32 s3, s3
+            vmul.f32 s0, s0, s4
+            vmul.f32 s1, s1, s4
+            vmul.f32 s2, s2, s4
+            vmul.f32 s3, s3, s4
+            vstmia {at}!, {{s0-s3}}
+            cmp {at}, {end}
+            bne 2b
+            ",
+            unit = in(reg) unit.to_bits(), at = inout(reg) fours.start => _, end = in(reg) fours.end,
+            out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, options(nostack),
+        );
+    }
+}
+
+/// The same without instructions for floats.
+#[cfg(not(target_abi = "eabihf"))]
+#[inline(always)]
+fn multiply(out: &mut [f32], unit: f32) {
+    for out in out {
+        *out = out.to_bits() as i32 as f32 * unit;
+    }
+}
+
+/// Two scores of a position that is not there.
+const LEAST_PAIR: u32 = 0x8000_8000;
+
+/// Four scores as two pairs.
+fn as_pairs(scores: &mut [i16; QUAD]) -> &mut [u32] {
+    // SAFETY: words of any bits are good; those of a quad are aligned, or there are none.
+    unsafe { scores.align_to_mut().1 }
+}
+
+/// The larger of two scores twice.
+#[inline(always)]
+fn larger(a: u32, b: u32) -> u32 {
+    let out;
+    // SAFETY: plain arithmetic. The flags of a subtraction say which of two halves `sel` takes.
+    unsafe {
+        asm!(
+            "ssub16 {out}, {a}, {b}",
+            "sel {out}, {a}, {b}",
+            out = out(reg) out, a = in(reg) a, b = in(reg) b, options(pure, nomem, nostack),
+        );
+    }
+    out
 }
 
 /// The most bits by which a query can be multiplied.
@@ -115,7 +182,7 @@ struct ScoreJob {
     /// the upper half of its product with an inner product is a score.
     shift: i32,
     /// The largest scores of even and odd positions, of both queries.
-    max: [[i16; 2]; 2],
+    max: [u32; 2],
     /// The next quad's scores: four of the first query, four of the second.
     out: *mut [[i16; QUAD]; 2],
     end: *mut [[i16; QUAD]; 2],
@@ -251,13 +318,12 @@ unsafe fn score_quads(job: &mut ScoreJob, keys: *const i8, pairs_end: *const u32
 /// are at most [`MOST_COARSE`].
 unsafe fn weigh_two(
     scores: &mut [[i16; QUAD]],
-    max: [i16; 2],
+    [max_a, max_b]: [u32; 2],
     coarse: [u32; 2],
     value_scales: &[u8],
     largest: u8,
 ) -> [u32; 2] {
     let range = scores.as_mut_ptr_range();
-    let [max_a, max_b] = max.map(|max| u32::from(max as u16) * 0x1_0001);
     let job = [max_a, max_b, coarse[0] | coarse[1] << 16, range.end as u32];
     let mut sum_a = 0_u32;
     let sum_b: u32;
