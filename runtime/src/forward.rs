@@ -432,18 +432,19 @@ impl Pass<'_> {
     /// `out[n, rows] = input · matrixᵀ + bias`.
     pub(crate) fn product<const M: usize>(
         &self,
-        products: [Product<'_, Matrix<'_>>; M],
+        products: &mut [Product<'_, Matrix<'_>>; M],
         input: &Activations<'_>,
     ) {
-        let products = products.map(|(matrix, bias, out)| (matrix, bias, Disjoint::new(out)));
         let weights = products.iter().flat_map(|(matrix, ..)| matrix).map(|matrix| matrix.rows * matrix.cols);
         let jobs = self.jobs(weights.sum::<usize>().saturating_mul(input.n));
+        let products = products.each_mut().map(|(matrix, bias, out)| (&*matrix, *bias, Disjoint::new(out)));
         self.run(jobs, |job| {
             let prepared = &mut Prepared::new();
             for (matrix, bias, out) in &products {
                 let Some(matrix) = matrix else { continue };
                 let rows = share(matrix.rows, 4, job, jobs);
-                // SAFETY: jobs have different rows, and nothing else touches `out` before `run` returns.
+                // SAFETY: jobs have different rows, and nothing else touches `out` before `run` returns; what
+                // is prepared was so for this input.
                 unsafe { matmul(self.level, matrix, input, prepared, rows.clone(), out, matrix.rows) };
                 let Some(bias) = bias.and_then(|bias| bias.get(rows.clone())) else { continue };
                 for i in 0..input.n {
@@ -462,7 +463,10 @@ impl Pass<'_> {
         if !cfg!(feature = "workers") {
             return 1;
         }
-        (multiplications / LEAST_WORK).clamp(1, self.workers.count().max(1))
+        match multiplications / LEAST_WORK {
+            jobs @ 2.. => jobs.min(self.workers.count()).max(1),
+            _ => 1,
+        }
     }
 
     /// Jobs side by side; in a build without other cores there is but one.
@@ -490,7 +494,13 @@ impl Pass<'_> {
         // A number's exponential, its share of a norm and its quantizing are as long as so many
         // multiplications of a product.
         let jobs = self.jobs(16 * n * cols).min(n).max(1);
-        {
+        if n == 1 {
+            let row = part_mut(values, cols);
+            prepare(0, row);
+            if wanted {
+                kernels::quantize(self.level, row, part_mut(quants, padded), scales, sums);
+            }
+        } else {
             let values = Disjoint::new(&mut *values);
             let (quants, scales, sums) =
                 (Disjoint::new(&mut *quants), Disjoint::new(&mut *scales), Disjoint::new(&mut *sums));

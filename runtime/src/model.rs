@@ -203,6 +203,12 @@ impl<'a> Model<'a> {
         self.matrix_at(&entry)
     }
 
+    /// The roles that are there of this one's kind.
+    #[inline(always)]
+    const fn mask(&self, role: Role) -> u32 {
+        if role.is_per_layer() { self.layer_roles } else { self.global_roles }
+    }
+
     /// A tensor's entry in the table.
     #[inline(always)]
     pub(crate) fn entry(&self, layer: usize, role: Role) -> Option<TensorEntry> {
@@ -213,7 +219,7 @@ impl<'a> Model<'a> {
     #[inline(always)]
     fn find(&self, layer: usize, role: Role) -> Option<(usize, TensorEntry)> {
         let bit = role.bit();
-        let mask = if role.is_per_layer() { self.layer_roles } else { self.global_roles };
+        let mask = self.mask(role);
         if mask & bit == 0 {
             return None;
         }
@@ -239,7 +245,13 @@ impl<'a> Model<'a> {
     }
 
     /// A norm's weight, a bias or the rotary frequencies; `None` if the model has none.
+    #[inline]
     pub fn vector(&self, layer: usize, role: Role) -> Option<&'a [f32]> {
+        // Most biases that are asked for are not there.
+        if self.mask(role) & role.bit() == 0 { None } else { self.floats(layer, role) }
+    }
+
+    fn floats(&self, layer: usize, role: Role) -> Option<&'a [f32]> {
         match self.tensor(layer, role)?.weights {
             Weights::F32(values) => Some(values),
             _ => None,

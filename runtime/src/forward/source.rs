@@ -80,10 +80,10 @@ impl<'a> Source for InMemory<'a> {
     fn product<const M: usize>(
         &mut self,
         pass: &Pass<'_>,
-        products: [Product<'_, Matrix<'a>>; M],
+        mut products: [Product<'_, Matrix<'a>>; M],
         input: &Activations<'_>,
     ) -> Result<(), Infallible> {
-        pass.product(products, input);
+        pass.product(&mut products, input);
         Ok(())
     }
 
@@ -100,7 +100,7 @@ impl<'a> Source for InMemory<'a> {
         while first < tensor.rows {
             let Some(slab) = tensor.slab(first..first + at_once) else { break };
             let Some(out) = out.get_mut(..slab.rows).filter(|out| !out.is_empty()) else { break };
-            pass.product([(Some(slab), None, &mut *out)], input);
+            pass.product(&mut [(Some(slab), None, &mut *out)], input);
             each(first as u32, out);
             first += slab.rows;
         }

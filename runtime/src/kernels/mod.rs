@@ -161,12 +161,12 @@ pub(crate) unsafe fn matmul(
         #[cfg(smidgen_dsp)]
         // SAFETY: as above.
         (Kind::CortexM, Weights::Q8(planes)) if cfg!(feature = "q8") => unsafe {
-            cortex_m::matmul_quantized::<8>(planes, input, prepared, rows, out, stride);
+            cortex_m::matmul_quantized(8, planes, input, prepared, rows, out, stride);
         },
         #[cfg(smidgen_dsp)]
         // SAFETY: as above.
         (Kind::CortexM, Weights::Q4(planes)) if cfg!(feature = "q4") => unsafe {
-            cortex_m::matmul_quantized::<4>(planes, input, prepared, rows, out, stride);
+            cortex_m::matmul_quantized(4, planes, input, prepared, rows, out, stride);
         },
         #[cfg(feature = "wide")]
         // SAFETY: as above.

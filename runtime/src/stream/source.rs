@@ -162,7 +162,7 @@ impl<'s, R: WeightReader> Source for Reading<'s, R> {
             let stored_next = stored.iter().skip(i + 1).flatten().next();
             match tensor {
                 None => {}
-                Some(Tensor::Here(matrix)) => pass.product([(Some(matrix), bias, out)], input),
+                Some(Tensor::Here(matrix)) => pass.product(&mut [(Some(matrix), bias, out)], input),
                 Some(Tensor::There(stored)) => {
                     self.stream(pass, &stored, stored_next, input, Out::Whole(&mut *out))?;
                     let Some(bias) = bias else { continue };

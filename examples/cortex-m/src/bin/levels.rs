@@ -127,7 +127,9 @@ fn attention(arena: &mut Arena, random: &mut Random, case: usize) {
 }
 
 fn product(arena: &mut Arena, random: &mut Random, case: usize) {
+    // Columns with padding, and without.
     let cols = 32 * (1 + random.below(COLS as u32 / 32));
+    let within = cols - random.below(32);
     let rows = 1 + random.below(ROWS as u32);
     let n = 1 + random.below(2);
     for byte in arena.quants.0.iter_mut().chain(&mut arena.multipliers.0) {
@@ -136,8 +138,8 @@ fn product(arena: &mut Arena, random: &mut Random, case: usize) {
     for scale in &mut arena.scales.0 {
         *scale = 0x3000 + random.below(0x1000) as u16;
     }
-    for x in &mut arena.activations.0 {
-        *x = (random.below(255) as i32 - 127) as i8;
+    for (i, x) in arena.activations.0.iter_mut().enumerate() {
+        *x = if i % cols < within { (random.below(255) as i32 - 127) as i8 } else { 0 };
     }
     let (blocks, groups, quads) = (cols.div_ceil(256), cols / 32, rows.div_ceil(4));
     let mut scales = [0.0; 6];
@@ -156,10 +158,10 @@ fn product(arena: &mut Arena, random: &mut Random, case: usize) {
             padded_cols: cols,
         };
         let weights = if bits == 8 { Weights::Q8(planes) } else { Weights::Q4(planes) };
-        let matrix = Matrix { rows, cols, weights };
+        let matrix = Matrix { rows, cols: within, weights };
         let input = Activations {
             n,
-            cols,
+            cols: within,
             values: &[],
             quants: &arena.activations.0[..n * cols],
             scales: &scales[..n * blocks],

@@ -41,7 +41,7 @@ const GROUPS: usize = BLOCK / GROUP;
 
 /// Bytes of one group of a quad's quants.
 const fn group_bytes(bits: usize) -> usize {
-    QUAD * GROUP * bits / 8
+    QUAD * GROUP / 8 * bits
 }
 
 /// Words of one group of activations as pairs: what sums start from, then 32 of 16 bits.
@@ -71,12 +71,12 @@ fn odd_bytes(word: u32) -> u32 {
     out
 }
 
-/// One group of activations as [`quads_q8`] takes them.
+/// Some groups of activations, at least one, as [`quads_q8`] takes them.
 ///
 /// # Safety
-/// As for [`fill`].
+/// So many groups are there, and [`PAIR_WORDS`] words for each.
 #[inline(always)]
-unsafe fn fill_q8(quants: *const i8, words: *mut u32) {
+unsafe fn fill_q8(quants: *const i8, words: *mut u32, n_groups: usize) {
     // SAFETY: as promised.
     unsafe {
         asm!(
@@ -89,7 +89,9 @@ unsafe fn fill_q8(quants: *const i8, words: *mut u32) {
             ssub16 \x, \x, {odd}
             strd {odd}, \x, [{words}], #8
             .endm
+            3:
             mov {sum}, #0
+            add {end}, {at}, #32
             2:
             ldr {a}, [{at}], #4
             ldr {b}, [{at}], #4
@@ -100,23 +102,26 @@ unsafe fn fill_q8(quants: *const i8, words: *mut u32) {
             mov {a}, #0x80008000
             smuad {sum}, {sum}, {a}
             str {sum}, [{words}, #-68]
+            add {words}, #4
+            subs {n}, #1
+            bne 3b
             .purgem smidgen_fill
             ",
-            at = inout(reg) quants => _, end = in(reg) quants.add(GROUP),
+            at = inout(reg) quants => _, end = out(reg) _, n = inout(reg) n_groups => _,
             words = inout(reg) words.add(1) => _, a = out(reg) _, b = out(reg) _, odd = out(reg) _,
             sum = out(reg) _, options(nostack),
         );
     }
 }
 
-/// One group of activations as [`quads_q4`] takes them: of each eight, in the order in which a word has
+/// Some groups of activations, at least one, as [`quads_q4`] takes them: of each eight, in the order in which a word has
 /// their weights, each one less 16 times the one before; words of the first and fifth, of the second and
 /// sixth, and so on.
 ///
 /// # Safety
-/// As for [`fill`].
+/// So many groups are there, and [`PAIR_WORDS`] words for each.
 #[inline(always)]
-unsafe fn fill_q4(quants: *const i8, words: *mut u32) {
+unsafe fn fill_q4(quants: *const i8, words: *mut u32, n_groups: usize) {
     // SAFETY: as promised.
     unsafe {
         asm!(
@@ -125,7 +130,9 @@ unsafe fn fill_q4(quants: *const i8, words: *mut u32) {
             bic \out, \x, #0xF000F000
             lsl \out, \out, #4
             .endm
+            3:
             mov {sum}, #0
+            add {end}, {at}, #32
             2:
             ldr {a}, [{at}], #4
             ldr {c}, [{at}], #4
@@ -154,9 +161,12 @@ unsafe fn fill_q4(quants: *const i8, words: *mut u32) {
             mvn {a}, #0x00070007
             smuad {sum}, {sum}, {a}
             str {sum}, [{words}, #-68]
+            add {words}, #4
+            subs {n}, #1
+            bne 3b
             .purgem smidgen_sixteen
             ",
-            at = inout(reg) quants => _, end = in(reg) quants.add(GROUP),
+            at = inout(reg) quants => _, end = out(reg) _, n = inout(reg) n_groups => _,
             words = inout(reg) words.add(1) => _, a = out(reg) _, c = out(reg) _,
             t = out(reg) _, u = out(reg) _, v = out(reg) _, sum = out(reg) _, options(nostack),
         );
@@ -177,14 +187,26 @@ impl Prepared {
     pub(crate) fn new() -> Self {
         Self { pairs: [MaybeUninit::uninit(); GROUPS], good_for: (0, 0) }
     }
+
+    /// [`Job::pairs_end`] of so many groups and columns.
+    #[inline(always)]
+    fn end(&self, n_groups: usize, cols: usize) -> *const u8 {
+        let begin = self.pairs.as_ptr();
+        if n_groups > 1 && (n_groups - 1) * GROUP + GROUP / 2 >= cols {
+            begin.wrapping_add(n_groups - 1).cast()
+        } else {
+            begin.wrapping_add(n_groups).cast::<u8>().wrapping_sub(1)
+        }
+    }
 }
 
-/// The product of some rows with every vector; see [`super::matmul`]. `BITS` is 8 or 4.
+/// The product of some rows with every vector; see [`super::matmul`]. Weights have 8 or 4 bits.
 ///
 /// # Safety
 /// Nobody else uses these places of `out`; what is prepared, if anything, is this input.
 #[inline(never)]
-pub(super) unsafe fn matmul_quantized<const BITS: usize>(
+pub(super) unsafe fn matmul_quantized(
+    bits: usize,
     planes: &Planes<'_>,
     input: &Activations<'_>,
     prepared: &mut Prepared,
@@ -193,7 +215,7 @@ pub(super) unsafe fn matmul_quantized<const BITS: usize>(
     stride: usize,
 ) {
     let (groups, blocks) = (planes.groups(), planes.blocks());
-    let quad_bytes = groups * group_bytes(BITS);
+    let quad_bytes = groups * group_bytes(bits);
     let (first, quads) = (rows.start / QUAD, rows.end.div_ceil(QUAD));
     let lengths_hold = planes.quants.len() >= quads * quad_bytes
         && planes.multipliers.len() >= quads * groups * QUAD
@@ -202,53 +224,89 @@ pub(super) unsafe fn matmul_quantized<const BITS: usize>(
         && input.scales.len() >= input.n * blocks
         && planes.quants.as_ptr().align_offset(4) == 0
         && planes.scales.as_ptr().align_offset(4) == 0;
-    if !lengths_hold {
+    if !lengths_hold || groups == 0 || input.n == 0 {
         return;
     }
     // What the first block of the first vector begins with in these rows.
     // SAFETY: all that is there (checked above).
-    let (weights, multipliers, scales) = unsafe {
-        (
-            planes.quants.as_ptr().add(first * quad_bytes),
-            planes.multipliers.as_ptr().add(first * groups * QUAD),
-            planes.scales.as_ptr().add(first * blocks * QUAD),
-        )
+    let mut job = unsafe {
+        Job {
+            multipliers: planes.multipliers.as_ptr().add(first * groups * QUAD),
+            pairs_end: prepared.end(groups, input.cols),
+            scales: planes.scales.as_ptr().add(first * blocks * QUAD).cast(),
+            out: core::ptr::null_mut(),
+            end: core::ptr::null_mut(),
+            pairs: prepared.pairs.as_ptr().cast(),
+            sums: ZEROS.as_ptr(),
+            weights: planes.quants.as_ptr().add(first * quad_bytes),
+            x_scale: *input.scales.as_ptr(),
+            #[cfg(not(target_abi = "eabihf"))]
+            add_scaled,
+        }
     };
+    if input.n > 1 || blocks > 1 || !rows.len().is_multiple_of(QUAD) {
+        let job = Blocks { first: job, bits, groups, rows, stride };
+        // SAFETY: the lengths hold; the rest as promised.
+        return unsafe { blocks_of(&job, input, prepared, out) };
+    }
+    if prepared.good_for != (bits, groups) {
+        // SAFETY: so many groups are there (checked above).
+        unsafe { fill_groups(bits, input.quants.as_ptr(), prepared, groups) };
+        prepared.good_for = (bits, groups);
+    }
+    // SAFETY: this caller's own places.
+    let places = unsafe { out.part(rows) }.as_mut_ptr_range();
+    (job.out, job.end) = (places.start, places.end);
+    if job.out != job.end {
+        // SAFETY: what the job points to is there for all these rows (checked above), and lies one after the
+        // other; pairs have been made.
+        unsafe { run_job(bits, &mut job) };
+    }
+}
+
+/// The products of several vectors, or of rows of several blocks, or that end amid four.
+struct Blocks {
+    /// Of the first block and vector, without places.
+    first: Job,
+    bits: usize,
+    groups: usize,
+    rows: Range<usize>,
+    stride: usize,
+}
+
+/// See [`Blocks`].
+///
+/// # Safety
+/// What [`matmul_quantized`] checks.
+#[inline(never)]
+unsafe fn blocks_of(all: &Blocks, input: &Activations<'_>, prepared: &mut Prepared, out: &Disjoint<'_, f32>) {
+    let (bits, groups) = (all.bits, all.groups);
+    let (blocks, quad_bytes) = (groups.div_ceil(GROUPS), groups * group_bytes(bits));
     let (mut x, mut x_scale) = (input.quants.as_ptr(), input.scales.as_ptr());
-    let mut places = rows;
+    let mut places = all.rows.clone();
+    prepared.good_for = (0, 0);
     for _ in 0..input.n {
         // SAFETY: this caller's own places.
         let out = unsafe { out.part(places.clone()) };
-        places = places.start + stride..places.end + stride;
+        places = places.start + all.stride..places.end + all.stride;
         for block in 0..blocks {
             let n_groups = (groups - block * GROUPS).min(GROUPS);
-            if prepared.good_for != (BITS, groups) {
-                for pairs in prepared.pairs.iter_mut().take(n_groups) {
-                    // SAFETY: the group is there (checked above), and `fill` writes all words.
-                    unsafe { fill::<BITS>(x, pairs.as_mut_ptr().cast()) };
-                    x = x.wrapping_add(GROUP);
+            // SAFETY: so many groups, and a scale, are there for each block.
+            let mut job = unsafe {
+                fill_groups(bits, x, prepared, n_groups);
+                Job {
+                    multipliers: all.first.multipliers.wrapping_add(block * GROUPS * QUAD),
+                    pairs_end: prepared.end(n_groups, input.cols.saturating_sub(block * BLOCK)),
+                    scales: all.first.scales.wrapping_add(block),
+                    out: out.as_mut_ptr(),
+                    weights: all.first.weights.wrapping_add(block * GROUPS * group_bytes(bits)),
+                    x_scale: *x_scale,
+                    ..all.first
                 }
-                if input.n == 1 && blocks == 1 {
-                    prepared.good_for = (BITS, groups);
-                }
-            }
-            let pairs = prepared.pairs.as_ptr();
-            let mut left = out.len();
-            let mut job = Job {
-                multipliers: multipliers.wrapping_add(block * GROUPS * QUAD),
-                pairs_end: pairs.wrapping_add(n_groups).cast(),
-                scales: scales.wrapping_add(block * QUAD).cast(),
-                out: out.as_mut_ptr(),
-                end: out.as_mut_ptr(),
-                pairs: pairs.cast(),
-                sums: ZEROS.as_ptr(),
-                weights: weights.wrapping_add(block * GROUPS * group_bytes(BITS)),
-                // SAFETY: the vector has a scale for each block.
-                x_scale: unsafe { *x_scale },
-                #[cfg(not(target_abi = "eabihf"))]
-                add_scaled,
             };
+            x = x.wrapping_add(n_groups * GROUP);
             x_scale = x_scale.wrapping_add(1);
+            let mut left = out.len();
             // Where rows are one block, quads lie one after the other.
             let step = if blocks == 1 { (left / QUAD * QUAD).max(QUAD) } else { QUAD };
             while left > 0 {
@@ -265,37 +323,56 @@ pub(super) unsafe fn matmul_quantized<const BITS: usize>(
                 if block > 0 {
                     job.sums = job.out;
                 }
-                // SAFETY: what the job points to is there for `taken` rows (checked above), and lies one after
-                // the other if these are more than one quad; its pairs have been made.
-                unsafe { if BITS == 4 { quads_q4(&mut job) } else { quads_q8(&mut job) } }
+                // SAFETY: what the job points to is there for `taken` rows (checked before), and lies one after
+                // the other if these are more than one quad.
+                unsafe { run_job(bits, &mut job) };
                 if rows < QUAD {
                     // SAFETY: as above.
                     unsafe { out.copy_from_nonoverlapping(last.as_ptr(), rows) };
                 }
+                job.out = out.wrapping_add(rows);
+                job.weights = job.weights.wrapping_add(taken / QUAD * quad_bytes);
+                job.multipliers = job.multipliers.wrapping_add(taken / QUAD * groups * QUAD);
+                job.scales = scales.wrapping_add(taken / QUAD * blocks);
                 left -= rows;
-                if left > 0 {
-                    job.out = out.wrapping_add(rows);
-                    job.weights = job.weights.wrapping_add(taken / QUAD * quad_bytes);
-                    job.multipliers = job.multipliers.wrapping_add(taken / QUAD * groups * QUAD);
-                    job.scales = scales.wrapping_add(taken / QUAD * blocks);
-                }
             }
         }
     }
 }
 
-/// What rows start from.
-static ZEROS: [f32; QUAD] = [0.0; QUAD];
-
-/// One group of activations as pairs of 16 bits, of four columns or eight.
+/// Runs a [`Job`].
 ///
 /// # Safety
-/// A group is there, and [`PAIR_WORDS`] words.
+/// As for [`quads_q8`].
 #[inline(always)]
-unsafe fn fill<const BITS: usize>(quants: *const i8, words: *mut u32) {
-    // SAFETY: as promised.
-    unsafe { if BITS == 4 { fill_q4(quants, words) } else { fill_q8(quants, words) } }
+unsafe fn run_job(bits: usize, job: &mut Job) {
+    match bits {
+        // SAFETY: as promised.
+        4 if cfg!(feature = "q4") => unsafe { quads_q4(job) },
+        // SAFETY: as promised.
+        _ if cfg!(feature = "q8") => unsafe { quads_q8(job) },
+        _ => {}
+    }
 }
+
+/// Some groups of activations as pairs.
+///
+/// # Safety
+/// So many groups are there, at most [`GROUPS`].
+#[inline(never)]
+unsafe fn fill_groups(bits: usize, x: *const i8, prepared: &mut Prepared, n_groups: usize) {
+    let words = prepared.pairs.as_mut_ptr().cast();
+    match bits {
+        // SAFETY: as promised.
+        4 if cfg!(feature = "q4") => unsafe { fill_q4(x, words, n_groups) },
+        // SAFETY: as promised.
+        _ if cfg!(feature = "q8") => unsafe { fill_q8(x, words, n_groups) },
+        _ => {}
+    }
+}
+
+/// What rows start from.
+static ZEROS: [f32; QUAD] = [0.0; QUAD];
 
 /// What some quads of rows have in common with one block of columns, and how far they are. Weights,
 /// multipliers and scales of all the quads lie one after the other.
@@ -303,8 +380,9 @@ unsafe fn fill<const BITS: usize>(quants: *const i8, words: *mut u32) {
 struct Job {
     /// Four for every group.
     multipliers: *const u8,
-    /// At least one group of pairs.
-    pairs_end: *const u32,
+    /// Where a last group begins of which only the first half is more than padding; where there is none,
+    /// one byte below the end. At least one group comes before either.
+    pairs_end: *const u8,
     /// The next quad's, bf16.
     scales: *const [u16; QUAD],
     /// The next quad's.
@@ -339,14 +417,15 @@ unsafe extern "C" fn add_scaled(exact: &[i32; QUAD], job: &mut Job) {
 }
 
 /// Goes through a job's quads; `$group` computes one group's four sums, and `$end` adds them, times their
-/// multipliers, to the block's, r4 to r7. Of the registers, r0 to r3 are the group's sums, r8 goes through
+/// multipliers, to the block's, r4 to r7; `$half` computes those of a last group of which only the first
+/// half is more than padding. Of the registers, r0 to r3 are the group's sums, r8 goes through
 /// the multipliers, r11 through the weights, r12 through the pairs; on the stack lie the block's four sums
 /// and the job's first words.
 macro_rules! quads {
-    ($job:expr, $group:literal, $end:literal) => {
+    ($job:expr, $group:literal, $half:literal, $end:literal) => {
         #[cfg(target_abi = "eabihf")]
         quads!(
-            @ $job, $group, $end,
+            @ $job, $group, $half, $end,
             r"
             vldr s8, [r0, #32]
             vmov.f32 s9, #1.0
@@ -391,7 +470,7 @@ macro_rules! quads {
         );
         #[cfg(not(target_abi = "eabihf"))]
         quads!(
-            @ $job, $group, $end,
+            @ $job, $group, $half, $end,
             r"
             mov r4, #0
             mov r5, #0
@@ -413,7 +492,7 @@ macro_rules! quads {
         );
     };
     (
-        @ $job:expr, $group:literal, $end:literal, $begin:literal, $add_scaled:literal, $($floats:tt)*
+        @ $job:expr, $group:literal, $half:literal, $end:literal, $begin:literal, $add_scaled:literal, $($floats:tt)*
     ) => {
         asm!(
             // The compiler may want r6 and r7 for itself, so they can't be named as operands.
@@ -430,18 +509,26 @@ macro_rules! quads {
             $begin,
             "3:",
             $group,
-            "ldm sp, {{r4-r8, lr}}",
+            "4: ldm sp, {{r4-r8, lr}}",
             $end,
             r"
             stm sp, {{r4-r8}}
             cmp r12, lr
-            bne 3b
+            blo 3b
+            beq 5f
             ",
             $add_scaled,
             r"
             ldrd lr, r12, [sp, #32]
             cmp r1, lr
             bne 3b
+            b 6f
+            5:
+            ",
+            $half,
+            r"
+            b 4b
+            6:
             add sp, sp, #48
             pop {{r6, r7}}
             ",
@@ -490,6 +577,15 @@ unsafe fn quads_q8(job: &mut Job) {
             smidgen_chunk_q8 r8, r9, r0, r1, r2, r3
             smidgen_chunk_q8 r10, lr, r0, r1, r2, r3
             .endr
+            ",
+            r"
+            ldmia r12!, {{r3, r8, r9, r10, lr}}
+            smidgen_chunk_q8 r8, r9, r3, r3, r3, r3
+            smidgen_chunk_q8 r10, lr, r0, r1, r2, r3
+            ldmia r12!, {{r8, r9, r10, lr}}
+            smidgen_chunk_q8 r8, r9, r0, r1, r2, r3
+            smidgen_chunk_q8 r10, lr, r0, r1, r2, r3
+            add r11, #64
             .purgem smidgen_chunk_q8
             .purgem smidgen_row_q8
             ",
@@ -552,6 +648,13 @@ unsafe fn quads_q4(job: &mut Job) {
             ldmia r12!, {{r8, r9, r10, lr}}
             smidgen_chunk_q4 r0, r1, r2, r3
             .endr
+            ",
+            r"
+            ldmia r12!, {{r3, r8, r9, r10, lr}}
+            smidgen_chunk_q4 r3, r3, r3, r3
+            ldmia r12!, {{r8, r9, r10, lr}}
+            smidgen_chunk_q4 r0, r1, r2, r3
+            add r11, #32
             .purgem smidgen_chunk_q4
             .purgem smidgen_row_q4
             ",
