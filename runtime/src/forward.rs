@@ -234,8 +234,11 @@ impl Pass<'_> {
         let (q, rest) = split_mut(hidden, n * q_dim);
         let (k, rest) = split_mut(rest, n * kv_dim);
         let (v, _) = split_mut(rest, n * kv_dim);
-        let matrices = [Role::Q, Role::K, Role::V].map(|role| source.tensor(layer, role));
-        let biases = [Role::QBias, Role::KBias, Role::VBias].map(|role| self.model.vector(layer, role));
+        // Written out: by a closure, each would be copied where code has to be small.
+        let matrices =
+            [source.tensor(layer, Role::Q), source.tensor(layer, Role::K), source.tensor(layer, Role::V)];
+        let bias = |role| self.model.vector(layer, role);
+        let biases = [bias(Role::QBias), bias(Role::KBias), bias(Role::VBias)];
         let norm = |i: usize, row: &mut [f32]| {
             self.norm(layer, Role::AttnNorm, Role::AttnNormBias, part(residual, i * dim, dim), row);
         };
@@ -369,8 +372,8 @@ impl Pass<'_> {
         let places = if hidden.len() < 2 * n * ffn_dim { &mut **scores } else { &mut **hidden };
         let (up, rest) = split_mut(places, n * ffn_dim);
         let (gate, _) = split_mut(rest, n * ffn_dim);
-        let matrices = [Role::Up, Role::Gate].map(|role| source.tensor(layer, role));
-        let biases = [Role::UpBias, Role::GateBias].map(|role| self.model.vector(layer, role));
+        let matrices = [source.tensor(layer, Role::Up), source.tensor(layer, Role::Gate)];
+        let biases = [self.model.vector(layer, Role::UpBias), self.model.vector(layer, Role::GateBias)];
         let norm = |i: usize, row: &mut [f32]| {
             self.norm(layer, Role::FfnNorm, Role::FfnNormBias, part(residual, i * dim, dim), row);
         };
@@ -419,6 +422,9 @@ impl Pass<'_> {
         let len = self.n * self.model.config().dim as usize;
         let Some(residual) = residual.get_mut(..len) else { return };
         let jobs = self.jobs(4 * len);
+        if jobs == 1 {
+            return kernels::add(self.level, new, residual);
+        }
         let residual = Disjoint::new(residual);
         self.run(jobs, |job| {
             let mine = share(len, BLOCK, job, jobs);

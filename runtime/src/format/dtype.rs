@@ -72,6 +72,7 @@ pub struct TensorSize {
 
 impl TensorSize {
     /// The planes of a `[rows, cols]` tensor; `None` if a size overflows this machine's `usize`.
+    #[inline]
     pub const fn new(dtype: DType, rows: usize, cols: usize) -> Option<Self> {
         macro_rules! attempt {
             ($option:expr) => {

@@ -365,13 +365,6 @@ pub(super) fn unit(sum: u64, largest_value_scale: u8) -> f32 {
     f32::from_bits((exponent + 109) << 23) / (sum >> smaller_by(sum)) as i32 as f32
 }
 
-/// The same where positions are [`FEW`]: [`smaller_by`] is 0 then.
-#[inline(always)]
-pub(super) fn unit_of_few(sum: u32, largest_value_scale: u8) -> f32 {
-    let (_, exponent) = parts_of(largest_value_scale);
-    f32::from_bits((exponent + 109) << 23) / sum as i32 as f32
-}
-
 /// The positions of a cache, if it and the scratch have so many: key scales, value scales.
 #[inline(always)]
 pub(super) fn scales_of<'a>(cache: &HeadCacheQ8<'a>, len: usize) -> Option<(&'a [u8], &'a [u8])> {

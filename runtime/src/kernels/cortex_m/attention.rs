@@ -219,39 +219,50 @@ fn attend_alone(
 /// The largest of some bytes.
 #[inline(never)]
 pub(super) fn largest(scales: &[u8]) -> u8 {
-    let (eights, rest) = scales.as_chunks::<8>();
+    let (sixteens, rest) = scales.as_chunks::<16>();
     let (fours, rest) = rest.as_chunks::<4>();
-    let mut max = fours.first().map_or(0, |four| u32::from_le_bytes(*four));
-    if eights.as_ptr().align_offset(4) == 0 {
-        // SAFETY: reads the eights. The flags of a subtraction say which of two bytes `sel` takes.
-        unsafe {
-            asm!(
-                r"
-                b 3f
-                2:
-                ldrd {a}, {b}, [{at}], #8
-                usub8 {unused}, {a}, {max}
-                sel {max}, {a}, {max}
-                usub8 {unused}, {b}, {max}
-                sel {max}, {b}, {max}
-                3:
-                cmp {at}, {end}
-                bne 2b
-                ror {a}, {max}, #16
-                usub8 {unused}, {a}, {max}
-                sel {max}, {a}, {max}
-                ror {a}, {max}, #8
-                usub8 {unused}, {a}, {max}
-                sel {max}, {a}, {max}
-                ",
-                at = inout(reg) eights.as_ptr() => _, end = in(reg) eights.as_ptr_range().end,
-                a = out(reg) _, b = out(reg) _, unused = out(reg) _, max = inout(reg) max,
-                options(nostack, readonly),
-            );
-        }
-        return rest.iter().fold(max as u8, |max, &scale| max.max(scale));
+    let mut max = 0_u32;
+    if scales.as_ptr().align_offset(4) != 0 {
+        return scales.iter().fold(0, |max, &scale| max.max(scale));
     }
-    scales.iter().fold(0, |max, &scale| max.max(scale))
+    // SAFETY: reads the sixteens, then the fours. The flags of a subtraction say which of two bytes `sel`
+    // takes.
+    unsafe {
+        asm!(
+            r"
+            .macro smidgen_larger x
+            usub8 r8, \x, r4
+            sel r4, \x, r4
+            .endm
+            b 3f
+            2:
+            ldm r12!, {{r0-r3}}
+            smidgen_larger r0
+            smidgen_larger r1
+            smidgen_larger r2
+            smidgen_larger r3
+            3:
+            cmp r12, r5
+            bne 2b
+            b 5f
+            4:
+            ldr r0, [r12], #4
+            smidgen_larger r0
+            5:
+            cmp r12, lr
+            bne 4b
+            ror r0, r4, #16
+            smidgen_larger r0
+            ror r0, r4, #8
+            smidgen_larger r0
+            .purgem smidgen_larger
+            ",
+            inout("r12") sixteens.as_ptr() => _, in("r5") sixteens.as_ptr_range().end,
+            in("lr") fours.as_ptr_range().end, inout("r4") max, out("r0") _, out("r1") _, out("r2") _,
+            out("r3") _, out("r8") _, options(nostack, readonly),
+        );
+    }
+    rest.iter().fold(max as u8, |max, &scale| max.max(scale))
 }
 
 /// The coarsest scores that [`weigh_quads`] can take.

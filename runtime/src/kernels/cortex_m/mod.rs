@@ -93,8 +93,7 @@ unsafe fn fill_q8(quants: *const i8, words: *mut u32, n_groups: usize) {
             mov {sum}, #0
             add {end}, {at}, #32
             2:
-            ldr {a}, [{at}], #4
-            ldr {b}, [{at}], #4
+            ldrd {a}, {b}, [{at}], #8
             smidgen_fill {a}
             smidgen_fill {b}
             cmp {at}, {end}
@@ -134,8 +133,7 @@ unsafe fn fill_q4(quants: *const i8, words: *mut u32, n_groups: usize) {
             mov {sum}, #0
             add {end}, {at}, #32
             2:
-            ldr {a}, [{at}], #4
-            ldr {c}, [{at}], #4
+            ldrd {a}, {c}, [{at}], #8
             sxtab16 {sum}, {sum}, {a}
             sxtab16 {sum}, {sum}, {a}, ror #8
             sxtab16 {sum}, {sum}, {c}
@@ -144,18 +142,16 @@ unsafe fn fill_q4(quants: *const i8, words: *mut u32, n_groups: usize) {
             sxtb16 {u}, {c}, ror #8
             lsl {v}, {u}, #20
             ssub16 {v}, {t}, {v}
-            str {v}, [{words}], #4
             smidgen_sixteen {t}, {t}
             sxtb16 {c}, {c}
             ssub16 {t}, {c}, {t}
-            str {t}, [{words}], #4
+            strd {v}, {t}, [{words}], #8
             smidgen_sixteen {t}, {c}
             sxtb16 {a}, {a}, ror #8
             ssub16 {t}, {a}, {t}
-            str {t}, [{words}], #4
-            smidgen_sixteen {t}, {a}
-            ssub16 {t}, {u}, {t}
-            str {t}, [{words}], #4
+            smidgen_sixteen {v}, {a}
+            ssub16 {v}, {u}, {v}
+            strd {t}, {v}, [{words}], #8
             cmp {at}, {end}
             bne 2b
             mvn {a}, #0x00070007
@@ -222,6 +218,7 @@ pub(super) unsafe fn matmul_quantized(
         && planes.scales.len() >= quads * blocks * QUAD
         && input.quants.len() >= input.n * groups * GROUP
         && input.scales.len() >= input.n * blocks
+        && input.quants.as_ptr().align_offset(4) == 0
         && planes.quants.as_ptr().align_offset(4) == 0
         && planes.scales.as_ptr().align_offset(4) == 0;
     if !lengths_hold || groups == 0 || input.n == 0 {
@@ -348,7 +345,13 @@ unsafe fn blocks_of(all: &Blocks, input: &Activations<'_>, prepared: &mut Prepar
 unsafe fn run_job(bits: usize, job: &mut Job) {
     match bits {
         // SAFETY: as promised.
-        4 if cfg!(feature = "q4") => unsafe { quads_q4(job) },
+        4 if cfg!(feature = "q4") => unsafe {
+            #[cfg(target_abi = "eabihf")]
+            if job.pairs_end as usize - job.pairs as usize == 2 * 4 * PAIR_WORDS - 1 {
+                return quads_q4_two(job);
+            }
+            quads_q4(job);
+        },
         // SAFETY: as promised.
         _ if cfg!(feature = "q8") => unsafe { quads_q8(job) },
         _ => {}
@@ -667,6 +670,114 @@ unsafe fn quads_q4(job: &mut Job) {
             smlabt r6, r2, r10, r6
             smlabt r7, r3, r9, r7
             "
+        );
+    }
+}
+
+/// [`quads_q4`] of rows of two whole groups, nothing of which has to go through memory until they end.
+///
+/// # Safety
+/// As for [`quads_q4`].
+#[cfg(target_abi = "eabihf")]
+#[inline(never)]
+unsafe fn quads_q4_two(job: &mut Job) {
+    // Registers are as in `quads_q4`. The stack has where multipliers, scales, places and the sums to begin
+    // with are, the end and the pairs.
+    // SAFETY: as in `quads_q8`.
+    unsafe {
+        asm!(
+            r"
+            .macro smidgen_row_q4 w, sum, start
+            smlad \sum, \w, r8, \start
+            lsrs \w, \w, #4
+            smlad \sum, \w, r9, \sum
+            lsrs \w, \w, #4
+            smlad \sum, \w, r10, \sum
+            lsrs \w, \w, #4
+            smlad \sum, \w, lr, \sum
+            .endm
+            .macro smidgen_chunk_q4 a, b, c, d
+            ldmia r11!, {{r4-r7}}
+            smidgen_row_q4 r4, r0, \a
+            smidgen_row_q4 r5, r1, \b
+            smidgen_row_q4 r6, r2, \c
+            smidgen_row_q4 r7, r3, \d
+            .endm
+            .macro smidgen_group_q4
+            ldmia r12!, {{r3, r8, r9, r10, lr}}
+            smidgen_chunk_q4 r3, r3, r3, r3
+            .rept 3
+            ldmia r12!, {{r8, r9, r10, lr}}
+            smidgen_chunk_q4 r0, r1, r2, r3
+            .endr
+            .endm
+            push {{r6, r7}}
+            ldr r11, [r0, #28]
+            vldr s8, [r0, #32]
+            ldm r0, {{r1-r6, lr}}
+            mov r12, r6
+            mov r2, r3
+            mov r3, r4
+            mov r4, lr
+            push {{r1-r6}}
+            2:
+            smidgen_group_q4
+            push {{r0-r3}}
+            smidgen_group_q4
+            pop {{r4-r7}}
+            ldm sp, {{r8, r9, r10}}
+            ldr lr, [r8], #4
+            uxtb16 r12, lr
+            uxtb16 lr, lr, ror #8
+            smulbb r4, r4, r12
+            smulbb r5, r5, lr
+            smulbt r6, r6, r12
+            smulbt r7, r7, lr
+            ldr lr, [r8], #4
+            uxtb16 r12, lr
+            uxtb16 lr, lr, ror #8
+            smlabb r0, r0, r12, r4
+            smlabb r1, r1, lr, r5
+            smlabt r2, r2, r12, r6
+            smlabt r3, r3, lr, r7
+            ldrd r12, lr, [sp, #12]
+            vmov s0, s1, r0, r1
+            vmov s2, s3, r2, r3
+            ldm r9!, {{r0, r2}}
+            lsl r1, r0, #16
+            bfc r0, #0, #16
+            lsl r3, r2, #16
+            bfc r2, #0, #16
+            vmov s4, s5, r1, r0
+            vmov s6, s7, r3, r2
+            vcvt.f32.s32 s0, s0
+            vcvt.f32.s32 s1, s1
+            vcvt.f32.s32 s2, s2
+            vcvt.f32.s32 s3, s3
+            vmul.f32 s4, s4, s8
+            vmul.f32 s5, s5, s8
+            vmul.f32 s6, s6, s8
+            vmul.f32 s7, s7, s8
+            vldm r12, {{s16-s19}}
+            vmla.f32 s16, s0, s4
+            vmla.f32 s17, s1, s5
+            vmla.f32 s18, s2, s6
+            vmla.f32 s19, s3, s7
+            vstm r10!, {{s16-s19}}
+            stm sp, {{r8, r9, r10}}
+            ldr r12, [sp, #20]
+            cmp r10, lr
+            bne 2b
+            add sp, sp, #24
+            pop {{r6, r7}}
+            .purgem smidgen_group_q4
+            .purgem smidgen_chunk_q4
+            .purgem smidgen_row_q4
+            ",
+            inout("r0") &raw mut *job => _, out("r1") _, out("r2") _, out("r3") _, out("r4") _, out("r5") _,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _, out("r12") _, out("lr") _, out("s0") _,
+            out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _, out("s6") _, out("s7") _,
+            out("s8") _, out("s16") _, out("s17") _, out("s18") _, out("s19") _,
         );
     }
 }

@@ -157,31 +157,43 @@ fn block(values: &[f32], quants: &mut [i8]) -> f32 {
     unsafe {
         asm!(
             r"
-            vmov s5, r0
-            vmov s4, r4
-            2:
-            vldmia r12!, {{s0-s3}}
-            vmul.f32 s0, s0, s4
-            vmul.f32 s1, s1, s4
-            vmul.f32 s2, s2, s4
-            vmul.f32 s3, s3, s4
-            vadd.f32 s0, s0, s5
-            vadd.f32 s1, s1, s5
-            vadd.f32 s2, s2, s5
-            vadd.f32 s3, s3, s5
-            vmov r0, r1, s0, s1
-            vmov r2, r3, s2, s3
+            .macro smidgen_quantize a, b, c, d
+            vmul.f32 \a, \a, s8
+            vmul.f32 \b, \b, s8
+            vmul.f32 \c, \c, s8
+            vmul.f32 \d, \d, s8
+            vadd.f32 \a, \a, s9
+            vadd.f32 \b, \b, s9
+            vadd.f32 \c, \c, s9
+            vadd.f32 \d, \d, s9
+            vmov r0, r1, \a, \b
+            vmov r2, r3, \c, \d
             bfi r0, r1, #8, #8
-            bfi r0, r2, #16, #8
-            bfi r0, r3, #24, #8
-            str r0, [r5], #4
+            bfi r2, r3, #8, #8
+            .endm
+            vmov s8, s9, r4, r0
+            tst r8, #16
+            beq 3f
+            vldmia r12!, {{s4-s7}}
+            b 4f
+            3:
+            vldmia r12!, {{s0-s7}}
+            smidgen_quantize s0, s1, s2, s3
+            pkhbt r4, r0, r2, lsl #16
+            str r4, [r5], #4
+            4:
+            smidgen_quantize s4, s5, s6, s7
+            pkhbt r4, r0, r2, lsl #16
+            str r4, [r5], #4
             cmp r12, lr
-            bne 2b
+            bne 3b
+            .purgem smidgen_quantize
             ",
-            inout("r12") fours.as_ptr() => _, in("lr") fours.as_ptr_range().end,
-            inout("r0") EXP[1].to_bits() => _, in("r4") inverse.to_bits(), inout("r5") body.as_mut_ptr() => _,
-            out("r1") _, out("r2") _, out("r3") _, out("s0") _, out("s1") _, out("s2") _, out("s3") _,
-            out("s4") _, out("s5") _, options(nostack),
+            inout("r12") fours.as_ptr() => _, in("lr") fours.as_ptr_range().end, in("r8") fours.len() * 16,
+            inout("r0") EXP[1].to_bits() => _, inout("r4") inverse.to_bits() => _,
+            inout("r5") body.as_mut_ptr() => _, out("r1") _, out("r2") _, out("r3") _, out("s0") _, out("s1") _,
+            out("s2") _, out("s3") _, out("s4") _, out("s5") _, out("s6") _, out("s7") _, out("s8") _,
+            out("s9") _, options(nostack),
         );
     }
     let done = n - rest.len();

@@ -6,7 +6,7 @@ use super::attention::{MOST_COARSE, largest, value_shift};
 use super::query::{TwoPairs, WIDEST};
 use crate::format::QUAD;
 use crate::kernels::attention::{
-    FEW, HeadCacheQ8, NO_NUMBER, POWERS, SUM_SHIFT, Scratch, scales_of, unit_of_few,
+    FEW, HeadCacheQ8, NO_NUMBER, POWERS, SUM_SHIFT, Scratch, parts_of, scales_of,
 };
 
 /// Two queries at once, if they are two, of a width and with scores that this can do; else `None`, and
@@ -100,6 +100,13 @@ pub(super) fn attend_two(
         multiply(out, unit_of_few(sum, largest_value));
     }
     Some(())
+}
+
+/// [`unit`](crate::kernels::attention::unit) where positions are [`FEW`]: weights need not be smaller then.
+#[inline(always)]
+fn unit_of_few(sum: u32, largest_value_scale: u8) -> f32 {
+    let (_, exponent) = parts_of(largest_value_scale);
+    f32::from_bits((exponent + 109) << 23) / sum as i32 as f32
 }
 
 /// Integers as the bits of floats become floats, times `unit`; at least one four of them.
@@ -462,11 +469,19 @@ unsafe fn mix_two(values: *const i8, weights: &[[i16; QUAD]], out: &mut [f32], h
             mov r1, #0
             mov r2, #0
             mov r3, #0
-            tst r5, #16
-            bne 4f
+            lsls r5, r5, #27
+            bcc 7f
+            bmi 4f
+            b 5f
+            7:
+            bmi 6f
             3:
             smidgen_mix
             4:
+            smidgen_mix
+            5:
+            smidgen_mix
+            6:
             smidgen_mix
             ldr r10, [sp]
             cmp r12, r10
