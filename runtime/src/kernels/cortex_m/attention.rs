@@ -156,48 +156,51 @@ impl Products for Dsp {
 }
 
 /// Puts one position's key of one head in its place and returns its scale.
-#[inline(never)]
 pub(in crate::kernels) fn store_key(key: &[f32], position: usize, keys: &mut [i8]) -> u8 {
-    store::<4>(key, position, keys)
+    store(key, position, keys, 4)
 }
 
 /// Puts one position's value of one head in its place and returns its scale.
-#[inline(never)]
 pub(in crate::kernels) fn store_value(value: &[f32], position: usize, values: &mut [i8]) -> u8 {
-    store::<1>(value, position, values)
+    store(value, position, values, 1)
 }
 
-/// The same for both: four positions take turns of `UNIT` numbers. Only with the largest scale may a
+/// The same for both: four positions take turns of `unit` numbers, 4 or 1. Only with the largest scale may a
 /// number be too large.
-#[inline(always)]
-fn store<const UNIT: usize>(head: &[f32], position: usize, places: &mut [i8]) -> u8 {
+#[inline(never)]
+fn store(head: &[f32], position: usize, places: &mut [i8], unit: usize) -> u8 {
     let scale = kv_scale(super::largest_magnitude(head));
-    let inverse = inverse_of(scale);
-    let mut at = position / QUAD * QUAD * head.len().next_multiple_of(UNIT) + position % QUAD * UNIT;
+    let at = position / QUAD * QUAD * (head.len() + unit - 1 & !(unit - 1)) + position % QUAD * unit;
     #[cfg(target_abi = "eabihf")]
     if let (fours, []) = head.as_chunks::<4>()
         && scale < LARGEST_SCALE
         && let Some(places) = places.get_mut(at..)
-        && places.len() + QUAD * UNIT >= QUAD * head.len() + UNIT
-        && (UNIT == 1 || places.as_ptr().align_offset(4) == 0)
+        && places.len() + QUAD * unit >= QUAD * head.len() + unit
+        && (unit == 1 || places.as_ptr().align_offset(4) == 0)
     {
         // SAFETY: the last number's place is there (checked above).
-        unsafe { super::steps::scatter::<UNIT>(fours, inverse, places.as_mut_ptr()) };
+        unsafe { super::steps::scatter(fours, inverse_of(scale), places.as_mut_ptr(), unit) };
         return scale;
     }
-    for numbers in head.chunks(UNIT) {
-        let Some(place) = places.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<UNIT>()) else { break };
-        *place = [0; UNIT];
-        for (quant, &x) in place.iter_mut().zip(numbers) {
-            *quant = match scale {
-                NO_NUMBER => 0,
-                LARGEST_SCALE => quantize(x, inverse),
-                _ => round_to_i32(x * inverse) as i8,
-            };
-        }
-        at += UNIT * QUAD;
-    }
+    store_seldom(head, scale, (at, unit), places);
     scale
+}
+
+/// The same for any scale, where the first number's place is `at` and places are `unit` side by side.
+#[inline(never)]
+fn store_seldom(head: &[f32], scale: u8, (at, unit): (usize, usize), places: &mut [i8]) {
+    let inverse = inverse_of(scale);
+    // Keys are padded with zeros.
+    for i in 0..head.len().next_multiple_of(4) {
+        let within = if unit == 1 { i * QUAD } else { i / QUAD * QUAD * QUAD + i % QUAD };
+        let Some(place) = places.get_mut(at + within) else { return };
+        *place = match (head.get(i), scale) {
+            (None, _) if unit == 1 => return,
+            (None, _) | (_, NO_NUMBER) => 0,
+            (Some(x), LARGEST_SCALE) => quantize(*x, inverse),
+            (Some(x), _) => round_to_i32(x * inverse) as i8,
+        };
+    }
 }
 
 /// [`attend_one`], whose stack others need not have.

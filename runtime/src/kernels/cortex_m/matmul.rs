@@ -49,7 +49,7 @@ pub(in crate::kernels) unsafe fn matmul_quantized(
     let mut job = unsafe {
         Job {
             multipliers: planes.multipliers.as_ptr().add(first * groups * QUAD),
-            pairs_end: prepared.end(groups, input.cols),
+            pairs_end: prepared.end(bits, groups, input.cols),
             scales: planes.scales.as_ptr().add(first * blocks * QUAD).cast(),
             out: core::ptr::null_mut(),
             end: core::ptr::null_mut(),
@@ -113,7 +113,7 @@ unsafe fn blocks_of(all: &Blocks, input: &Activations<'_>, prepared: &mut Prepar
                 fill_groups(bits, x, prepared, n_groups);
                 Job {
                     multipliers: all.first.multipliers.wrapping_add(block * GROUPS * QUAD),
-                    pairs_end: prepared.end(n_groups, input.cols.saturating_sub(block * BLOCK)),
+                    pairs_end: prepared.end(bits, n_groups, input.cols.saturating_sub(block * BLOCK)),
                     scales: all.first.scales.wrapping_add(block),
                     out: out.as_mut_ptr(),
                     weights: all.first.weights.wrapping_add(block * GROUPS * group_bytes(bits)),

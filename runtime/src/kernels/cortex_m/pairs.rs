@@ -126,9 +126,9 @@ impl Prepared {
 
     /// [`Job::pairs_end`](super::quads::Job::pairs_end) of so many groups and columns.
     #[inline(always)]
-    pub(super) fn end(&self, n_groups: usize, cols: usize) -> *const u8 {
+    pub(super) fn end(&self, bits: usize, n_groups: usize, cols: usize) -> *const u8 {
         let begin = self.pairs.as_ptr();
-        if n_groups > 1 && (n_groups - 1) * GROUP + GROUP / 2 >= cols {
+        if bits == 4 && n_groups > 1 && (n_groups - 1) * GROUP + GROUP / 2 >= cols {
             begin.wrapping_add(n_groups - 1).cast()
         } else {
             begin.wrapping_add(n_groups).cast::<u8>().wrapping_sub(1)

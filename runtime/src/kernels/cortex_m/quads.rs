@@ -71,7 +71,8 @@ pub(super) unsafe extern "C" fn add_scaled(exact: &[i32; QUAD], job: &mut Job) {
 
 /// Goes through a job's quads; `$group` computes one group's four sums, and `$end` adds them, times their
 /// multipliers, to the block's, r4 to r7; `$half` computes those of a last group of which only the first
-/// half is more than padding. Of the registers, r0 to r3 are the group's sums, r8 goes through
+/// half is more than padding, for those types that pass the other half over. Of the registers, r0 to r3 are
+/// the group's sums, r8 goes through
 /// the multipliers, r11 through the weights, r12 through the pairs; on the stack lie the block's four sums
 /// and the job's first words.
 macro_rules! quads {
@@ -230,18 +231,11 @@ unsafe fn quads_q8(job: &mut Job) {
             smidgen_chunk_q8 r8, r9, r0, r1, r2, r3
             smidgen_chunk_q8 r10, lr, r0, r1, r2, r3
             .endr
-            ",
-            r"
-            ldmia r12!, {{r3, r8, r9, r10, lr}}
-            smidgen_chunk_q8 r8, r9, r3, r3, r3, r3
-            smidgen_chunk_q8 r10, lr, r0, r1, r2, r3
-            ldmia r12!, {{r8, r9, r10, lr}}
-            smidgen_chunk_q8 r8, r9, r0, r1, r2, r3
-            smidgen_chunk_q8 r10, lr, r0, r1, r2, r3
-            add r11, #64
             .purgem smidgen_chunk_q8
             .purgem smidgen_row_q8
             ",
+            // Would be 200 bytes for one and a half percent of the instructions.
+            "",
             r"
             asr r0, #8
             asr r1, #8

@@ -6,7 +6,7 @@ use core::arch::asm;
 use crate::format::BLOCK;
 use crate::kernels::elementwise;
 use crate::math::{EXP, sum_lanes};
-use crate::quant::{activation_scale, quantize_activations};
+use crate::quant::activation_scale;
 
 /// [`elementwise::rms_norm`].
 #[inline(never)]
@@ -136,14 +136,11 @@ pub(in crate::kernels) fn quantize(values: &[f32], quants: &mut [i8], scales: &m
     }
 }
 
-/// [`quantize_activations`].
+/// [`quantize_activations`](crate::quant::quantize_activations).
 #[inline(always)]
 fn block(values: &[f32], quants: &mut [i8]) -> f32 {
     let n = values.len().min(quants.len());
     let (fours, rest) = values.get(..n).unwrap_or(&[]).as_chunks::<4>();
-    if fours.is_empty() || quants.as_ptr().align_offset(4) != 0 {
-        return quantize_activations(values, quants);
-    }
     let max = super::largest_magnitude(values.get(..n).unwrap_or(&[]));
     let (scale, inverse) = activation_scale(max);
     let (body, beyond) = quants.split_at_mut(n);
@@ -152,11 +149,12 @@ fn block(values: &[f32], quants: &mut [i8]) -> f32 {
         body.fill(0);
         return scale;
     }
-    // SAFETY: reads the fours and writes as many bytes, which are aligned. An integer is in the lowest
+    // SAFETY: reads the fours, of which there are some, and writes as many bytes. An integer is in the lowest
     // bits of its sum with 1.5 · 2²³.
-    unsafe {
-        asm!(
-            r"
+    if !fours.is_empty() {
+        unsafe {
+            asm!(
+                r"
             .macro smidgen_quantize a, b, c, d
             vmul.f32 \a, \a, s8
             vmul.f32 \b, \b, s8
@@ -189,12 +187,13 @@ fn block(values: &[f32], quants: &mut [i8]) -> f32 {
             bne 3b
             .purgem smidgen_quantize
             ",
-            inout("r12") fours.as_ptr() => _, in("lr") fours.as_ptr_range().end, in("r8") fours.len() * 16,
-            inout("r0") EXP[1].to_bits() => _, inout("r4") inverse.to_bits() => _,
-            inout("r5") body.as_mut_ptr() => _, out("r1") _, out("r2") _, out("r3") _, out("s0") _, out("s1") _,
-            out("s2") _, out("s3") _, out("s4") _, out("s5") _, out("s6") _, out("s7") _, out("s8") _,
-            out("s9") _, options(nostack),
-        );
+                inout("r12") fours.as_ptr() => _, in("lr") fours.as_ptr_range().end, in("r8") fours.len() * 16,
+                inout("r0") EXP[1].to_bits() => _, inout("r4") inverse.to_bits() => _,
+                inout("r5") body.as_mut_ptr() => _, out("r1") _, out("r2") _, out("r3") _, out("s0") _, out("s1") _,
+                out("s2") _, out("s3") _, out("s4") _, out("s5") _, out("s6") _, out("s7") _, out("s8") _,
+                out("s9") _, options(nostack),
+            );
+        }
     }
     let done = n - rest.len();
     for (quant, value) in body.iter_mut().zip(values).skip(done) {
@@ -204,12 +203,12 @@ fn block(values: &[f32], quants: &mut [i8]) -> f32 {
 }
 
 /// Fours of floats times `inverse`, rounded, as bytes: each four 16 bytes after the last, its bytes
-/// side by side (`UNIT` 4), or each four bytes after the one before (1).
+/// side by side (`unit` 4), or each four bytes after the one before (1).
 ///
 /// # Safety
 /// The bytes are there, and 4-aligned; the products are −127 to 127.
 #[inline(always)]
-pub(super) unsafe fn scatter<const UNIT: usize>(fours: &[[f32; 4]], inverse: f32, to: *mut i8) {
+pub(super) unsafe fn scatter(fours: &[[f32; 4]], inverse: f32, to: *mut i8, unit: usize) {
     macro_rules! scatter {
         ($($store:literal)*) => {
             asm!(
@@ -241,7 +240,7 @@ pub(super) unsafe fn scatter<const UNIT: usize>(fours: &[[f32; 4]], inverse: f32
     // An integer is in the lowest bits of its sum with 1.5 · 2²³.
     // SAFETY: reads the fours, and writes as promised.
     unsafe {
-        if UNIT == 4 {
+        if unit == 4 {
             scatter!(
                 "bfi r0, r1, #8, #8"
                 "bfi r2, r3, #8, #8"
@@ -263,12 +262,11 @@ pub(super) unsafe fn scatter<const UNIT: usize>(fours: &[[f32; 4]], inverse: f32
 #[inline(never)]
 pub(in crate::kernels) fn rotate(heads: &mut [f32], cos: &[f32], sin: &[f32]) {
     let half = cos.len();
-    let even = half > 0 && half.is_multiple_of(2) && heads.len().is_multiple_of(2 * half);
-    if !even || heads.is_empty() || sin.len() < half {
-        return elementwise::rotate(heads, cos, sin);
+    if half == 0 || !heads.len().is_multiple_of(2 * half) || heads.is_empty() || sin.len() < half {
+        return;
     }
     let range = heads.as_mut_ptr_range();
-    // SAFETY: reads and writes both halves of each head, and reads as many cosines and sines, two at a time.
+    // SAFETY: reads and writes both halves of each head, and reads as many cosines and sines.
     unsafe {
         asm!(
             r"
@@ -276,20 +274,16 @@ pub(in crate::kernels) fn rotate(heads: &mut [f32], cos: &[f32], sin: &[f32]) {
             add {high}, {low}, {size}
             mov {middle}, {high}
             2:
-            vldmia {cos}!, {{s0, s1}}
-            vldmia {sin}!, {{s2, s3}}
-            vldm {low}, {{s4, s5}}
-            vldm {high}, {{s6, s7}}
-            vmul.f32 s8, s4, s0
-            vmul.f32 s9, s5, s1
-            vmul.f32 s10, s6, s0
-            vmul.f32 s11, s7, s1
-            vmls.f32 s8, s6, s2
-            vmls.f32 s9, s7, s3
-            vmla.f32 s10, s4, s2
-            vmla.f32 s11, s5, s3
-            vstmia {low}!, {{s8, s9}}
-            vstmia {high}!, {{s10, s11}}
+            vldmia {cos}!, {{s0}}
+            vldmia {sin}!, {{s1}}
+            vldr s2, [{low}]
+            vldr s3, [{high}]
+            vmul.f32 s4, s2, s0
+            vmul.f32 s5, s3, s0
+            vmls.f32 s4, s3, s1
+            vmla.f32 s5, s2, s1
+            vstmia {low}!, {{s4}}
+            vstmia {high}!, {{s5}}
             cmp {low}, {middle}
             bne 2b
             sub {cos}, {size}
@@ -300,9 +294,8 @@ pub(in crate::kernels) fn rotate(heads: &mut [f32], cos: &[f32], sin: &[f32]) {
             ",
             cos = inout(reg) cos.as_ptr() => _, sin = inout(reg) sin.as_ptr() => _,
             low = inout(reg) range.start => _, high = out(reg) _, middle = out(reg) _, end = in(reg) range.end,
-            size = in(reg) 4 * half,
-            out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _, out("s6") _,
-            out("s7") _, out("s8") _, out("s9") _, out("s10") _, out("s11") _, options(nostack),
+            size = in(reg) 4 * half, out("s0") _, out("s1") _, out("s2") _, out("s3") _, out("s4") _, out("s5") _,
+            options(nostack),
         );
     }
 }
@@ -322,11 +315,17 @@ pub(in crate::kernels) fn silu_mul(gate: &mut [f32], up: &[f32]) {
         // SAFETY: so many of both are there.
         let here = unsafe { silu_mul_fours(gate.as_mut_ptr(), up.as_ptr(), gate.len()) };
         if let (Some(gate), Some(up)) = (gate.get_mut(here), up.get(here)) {
-            elementwise::silu_mul(gate, up);
+            silu_mul_plain(gate, up);
         }
         done += here + 1;
     }
-    elementwise::silu_mul(rest, up_rest);
+    silu_mul_plain(rest, up_rest);
+}
+
+/// The definition, apart: it is called for few numbers.
+#[inline(never)]
+fn silu_mul_plain(gate: &mut [f32], up: &[f32]) {
+    elementwise::silu_mul(gate, up);
 }
 
 /// The same of some fours of numbers, at least one, up to the first in which a number is no number or
