@@ -500,7 +500,8 @@ impl Pass<'_> {
         // A number's exponential, its share of a norm and its quantizing are as long as so many
         // multiplications of a product.
         let jobs = self.jobs(16 * n * cols).min(n).max(1);
-        if n == 1 {
+        // One vector without what it takes to share some out; in a build without other cores that is little.
+        if n == 1 && cfg!(feature = "workers") {
             let row = part_mut(values, cols);
             prepare(0, row);
             if wanted {
