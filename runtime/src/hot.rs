@@ -9,6 +9,7 @@ pub use copy::HotError;
 #[cfg(feature = "hot")]
 pub(crate) use copy::place;
 
+use crate::error::LoadError;
 use crate::format::{Outline, Role, TensorSize, align_up};
 
 /// The bytes of memory that `Model::with_hot` (feature `hot`) puts to use for a file, of which `head` are all bytes before
@@ -25,19 +26,30 @@ use crate::format::{Outline, Role, TensorSize, align_up};
 /// error.
 #[track_caller]
 pub const fn hot_needed(head: &[u8], at_most: usize) -> usize {
-    let Ok(outline) = Outline::new(head) else {
-        panic!("not a model file that this version of smidgen reads")
-    };
-    if at_most == 0 {
-        return 0;
+    match hot_fitting(head, at_most) {
+        Ok(0) if at_most > 0 => panic!("no part of the model fits into so little memory for copies"),
+        Ok(bytes) => bytes,
+        Err(_) => panic!("not a model file that this version of smidgen reads"),
     }
+}
+
+/// [`hot_needed`] without panics: 0 if nothing fits.
+///
+/// # Errors
+/// What makes the head unusable.
+pub const fn hot_fitting(head: &[u8], at_most: usize) -> Result<usize, LoadError> {
+    let outline = match Outline::new(head) {
+        Ok(outline) => outline,
+        Err(error) => return Err(error),
+    };
     let places = places_len(outline.n_tensors);
     let mut used = places;
     let mut turn = 0;
     while turn < outline.n_tensors {
         let index = whose_turn(turn, outline.n_global, outline.n_tensors);
-        let Ok(tensor) = outline.tensor(index) else {
-            panic!("not a model file that this version of smidgen reads")
+        let tensor = match outline.tensor(index) {
+            Ok(tensor) => tensor,
+            Err(error) => return Err(error),
         };
         if is_read_whole(tensor.role, outline.has_head)
             && let Some(size) = TensorSize::new(tensor.dtype, tensor.rows, tensor.cols)
@@ -48,10 +60,7 @@ pub const fn hot_needed(head: &[u8], at_most: usize) -> usize {
         }
         turn += 1;
     }
-    if used == places {
-        panic!("no part of the model fits into so little memory for copies")
-    }
-    used
+    Ok(if used == places { 0 } else { used })
 }
 
 /// Bytes of the copies' places.

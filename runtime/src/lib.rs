@@ -43,7 +43,7 @@ pub use error::{LoadError, SampleError, SessionError, StepError};
 pub use format::KvType;
 #[cfg(feature = "hot")]
 pub use hot::HotError;
-pub use hot::hot_needed;
+pub use hot::{hot_fitting, hot_needed};
 pub use kernels::Level;
 #[doc(hidden)]
 pub use memory::Aligned;

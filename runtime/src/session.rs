@@ -226,6 +226,19 @@ impl<'m> Session<'m> {
         Ok(n)
     }
 
+    /// [`Session::accept_text`] with another tokenizer: `encode` is told whether the sequence is empty, and
+    /// gets the tokens' places and scratch memory.
+    pub(crate) fn accept_with<E: From<StepError>>(
+        &mut self,
+        encode: impl FnOnce(bool, &mut [u32], &mut [u32]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        let scratch = cast::f32_as_u32_mut(self.state.logits);
+        let out = self.state.tokens.get_mut(self.position..).unwrap_or(&mut []);
+        let n = encode(self.position == 0, out, scratch)?;
+        self.place_for(n)?;
+        Ok(n)
+    }
+
     /// Where the next `n` tokens go, if they fit.
     fn place_for(&self, n: usize) -> Result<core::ops::Range<usize>, StepError> {
         if n == 0 {

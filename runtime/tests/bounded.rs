@@ -45,7 +45,7 @@ fn stories_are_those_of_sessions_with_all_logits() {
                 session.generate_bounded(&mut sampler).map(|generated| generated.token).collect();
             assert_eq!(got, want, "{candidates} candidates, {sampler_options:?}");
         }
-        let stream_options = StreamOptions { buffer: least_buffer(&file).unwrap(), hot: 0 };
+        let stream_options = StreamOptions::new(least_buffer(&file).unwrap());
         let mut parts = vec![0; stream::memory_needed(&file, stream_options) + 64];
         let mut streamed = StreamModel::load(Region(&file), &mut parts, stream_options).unwrap();
         let bounded = SessionOptions { candidates: 64, ..options };

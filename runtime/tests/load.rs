@@ -92,7 +92,7 @@ fn stream<T>(
     run: impl FnOnce(&mut StreamModel<'_, Region<'_>>) -> T,
 ) -> Result<T, StreamLoadError<RegionEnds>> {
     let mut memory = vec![0; 1 << 20];
-    let options = StreamOptions { buffer: 4096, hot: 4000 };
+    let options = StreamOptions { hot: 4000, ..StreamOptions::new(4096) };
     StreamModel::load(Region(file), &mut memory, options).map(|mut model| run(&mut model))
 }
 

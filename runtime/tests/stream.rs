@@ -9,7 +9,7 @@ use common::{AlignedBytes, TestModel, gpt2, llama, model};
 use smidgen_runtime::format::{DType, Role};
 use smidgen_runtime::stream::{
     self, Region, RegionEnds, StreamError, StreamLayout, StreamLoadError, StreamModel, StreamOptions,
-    WeightReader, least_buffer,
+    StreamPlan, WeightReader, least_buffer,
 };
 use smidgen_runtime::{
     KvType, Model, Sampler, SamplerOptions, Session, SessionOptions, StepError, memory_needed,
@@ -147,10 +147,10 @@ fn matrices_in_memory_are_not_read_and_what_is_read_is_told() {
         let want = in_memory(&test.file, &TOKENS, KvType::Q8);
         let mut told = Vec::new();
         for hot in [0, 2000, 9000, 40_000, all] {
-            let options = StreamOptions { buffer: 8192, hot };
-            let mut memory = memory(&test.file, options);
+            let stream_options = StreamOptions { hot, ..StreamOptions::new(8192) };
+            let mut memory = memory(&test.file, stream_options);
             let reader = Watched::new(&test.file);
-            let mut model = StreamModel::load(reader, memory.as_mut(), options).unwrap();
+            let mut model = StreamModel::load(reader, memory.as_mut(), stream_options).unwrap();
             assert!(
                 model.hot_bytes() <= model.layout().hot && model.layout().hot == hot.next_multiple_of(64)
             );
@@ -158,12 +158,22 @@ fn matrices_in_memory_are_not_read_and_what_is_read_is_told() {
             told.push(per_token);
             let options = SessionOptions { kv_type: Some(KvType::Q8), ..SessionOptions::new(TOKENS.len()) };
             let mut memory = vec![0; memory_needed(&test.file, options) + 64];
-            let before = model.reader().bytes;
+            let before = (model.reader().bytes, model.reader().calls);
             let mut session = model.session(&mut memory, options).unwrap();
             for (token, want) in TOKENS.iter().zip(&want) {
                 assert_eq!(&bits(session.step(*token).unwrap()), want, "{hot}");
             }
-            assert_eq!(model.reader().bytes - before, per_token * TOKENS.len() as u64, "{hot}");
+            assert_eq!(model.reader().bytes - before.0, per_token * TOKENS.len() as u64, "{hot}");
+
+            // And all of it is known before.
+            let data_at = u64::from_le_bytes(test.file[80..88].try_into().unwrap()) as usize;
+            let plan = StreamPlan::new(&test.file[..data_at], stream_options, None).unwrap();
+            assert_eq!(&plan.layout, model.layout());
+            assert_eq!(plan.hot_bytes, model.hot_bytes());
+            assert_eq!(plan.bytes_per_token, per_token);
+            let reads = (model.reader().calls - before.1) as u64;
+            assert_eq!(reads, plan.reads_per_token * TOKENS.len() as u64, "{hot}");
+            assert_eq!(Ok(plan.least_buffer), least_buffer(&test.file));
         }
         assert!(told.is_sorted_by(|more, less| more >= less) && told[0] > told[3], "{told:?}");
         // Of all matrices only rows of embeddings are left, of which there is one a token.
@@ -171,10 +181,31 @@ fn matrices_in_memory_are_not_read_and_what_is_read_is_told() {
     }
 }
 
+/// With candidates the head comes in pieces of its own: one pass over it, if one is enough.
+#[test]
+fn reads_of_a_session_with_candidates_are_known_before() {
+    let file = AlignedBytes::new(include_bytes!("../../examples/models/stories.smidgen"));
+    for buffer in [1024, 4096, 100_000] {
+        let stream_options = StreamOptions { hot: 50_000, ..StreamOptions::new(buffer) };
+        let options = SessionOptions { candidates: 64, ..SessionOptions::new(8) };
+        let mut parts = memory(&file, stream_options);
+        let mut model = StreamModel::load(Watched::new(&file), parts.as_mut(), stream_options).unwrap();
+        let mut memory = vec![0; memory_needed(&file, options) + 64];
+        let begin = model.reader().calls;
+        let mut session = model.session(&mut memory, options).unwrap();
+        let plan = StreamPlan::new(&file, stream_options, Some(session.layout().logits)).unwrap();
+        session.feed(&[3]).unwrap();
+        // Greedy: never a second pass.
+        let greedy = SamplerOptions { temperature: 0.0, ..SamplerOptions::default() };
+        session.sample_bounded(&mut Sampler::new(greedy, 1).unwrap()).unwrap();
+        assert_eq!((model.reader().calls - begin) as u64, plan.reads_per_token, "{buffer}");
+    }
+}
+
 #[test]
 fn the_caller_names_what_stays() {
     let test = &models()[4];
-    let options = StreamOptions { buffer: 8192, hot: 1 << 20 };
+    let options = StreamOptions { hot: 1 << 20, ..StreamOptions::new(8192) };
     let mut memory = memory(&test.file, options);
     let named = |layer, role| layer == 1 && role == Role::Down;
     let model = StreamModel::load_with(Region(&test.file), memory.as_mut(), options, named).unwrap();
@@ -194,7 +225,7 @@ fn the_caller_names_what_stays() {
 fn sizes_are_exact() {
     for test in models() {
         let least = least_buffer(&test.file).unwrap();
-        let options = StreamOptions { buffer: least, hot: 100 };
+        let options = StreamOptions { hot: 100, ..StreamOptions::new(least) };
         // The first 128 bytes are enough to tell.
         assert_eq!(
             stream::memory_needed(&test.file[..128], options),
@@ -231,7 +262,7 @@ fn sizes_are_exact() {
 #[test]
 fn a_reader_that_fails_at_any_call_is_heard_and_may_try_again() {
     for test in [&models()[4], &models()[3], &models()[8]] {
-        let options = StreamOptions { buffer: 2048, hot: 3000 };
+        let options = StreamOptions { hot: 3000, ..StreamOptions::new(2048) };
         let load = |reader: Watched<'_>| {
             let mut memory = memory(&test.file, options);
             StreamModel::load(reader, memory.as_mut(), options).map(|model| model.into_reader().calls)
@@ -329,7 +360,7 @@ fn whole_stories_are_the_same() {
     let finish = generate.finish();
 
     for (buffer, hot) in [(least_buffer(&file).unwrap(), 0), (4096, 20_000), (100_000, 1 << 20)] {
-        let stream_options = StreamOptions { buffer, hot };
+        let stream_options = StreamOptions { hot, ..StreamOptions::new(buffer) };
         let mut parts = self::memory(&file, stream_options);
         let mut streamed = StreamModel::load(Region(&file), parts.as_mut(), stream_options).unwrap();
         let mut sampler = Sampler::new(SamplerOptions::default(), 42).unwrap();

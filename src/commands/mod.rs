@@ -10,6 +10,7 @@ mod generate;
 mod inspect;
 mod open;
 mod plan;
+mod plan_memory;
 mod shape;
 mod tokenizer;
 mod train;

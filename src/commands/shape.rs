@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use smidgen_trainer::run::config::{self, RunConfig, suggested_ffn, suggested_heads};
 
 /// Dimensions; what is not given has a default, or follows from what is.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub struct ShapeArgs {
     /// The family of model [default: llama]
     #[arg(long, value_enum)]
@@ -53,6 +53,11 @@ impl ShapeArgs {
     pub fn is_given(&self) -> bool {
         let numbers = [self.layers, self.dim, self.heads, self.kv_heads, self.ffn, self.context, self.vocab];
         numbers.iter().any(Option::is_some) || self.arch.is_some()
+    }
+
+    /// Whether any dimension is but the context.
+    pub fn is_more_than_context(&self) -> bool {
+        Self { context: None, ..*self }.is_given()
     }
 
     /// The model, in all else the default.

@@ -126,8 +126,10 @@ pub fn build_streamed(
     model: &Path,
     name: &str,
     settings: &[(&str, &str)],
+    stored_tokenizer: bool,
 ) -> Result<PathBuf, String> {
-    build_program(board, model, name, settings, &["--bin", "streamed", "--features", "streamed"])
+    let features = if stored_tokenizer { "streamed,stored-tokenizer" } else { "streamed" };
+    build_program(board, model, name, settings, &["--bin", "streamed", "--features", features])
 }
 
 /// No symbol of the firmware is a panic's or an allocator's.

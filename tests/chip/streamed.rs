@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use smidgen_runtime::format::{DType, KvType};
-use smidgen_runtime::stream::{StreamLayout, StreamOptions, least_buffer};
+use smidgen_runtime::stream::{StreamLayout, StreamOptions, StreamPlan, least_buffer};
 use smidgen_runtime::{SessionOptions, memory_needed};
 
 use crate::board::{self, Board, M0, M3, M4F, M33};
@@ -11,17 +11,22 @@ use crate::{BUILDING, models, tell};
 
 #[test]
 fn weights_that_are_read_tell_the_same_story_without_panics() {
-    let kinds = [("q8", DType::Q8, None, 8), ("f32", DType::F32, Some((2048, 20_000)), 0)];
+    let kinds = [
+        ("q8", DType::Q8, None, 8, false),
+        ("f32", DType::F32, Some((2048, 20_000)), 0, false),
+        ("stored", DType::Q8, Some((2048, 0)), 0, true),
+    ];
     for board in [M4F, M33, M3, M0] {
         if !board::available(board) {
             continue;
         }
-        for (kind, dtype, sizes, candidates) in kinds {
+        for (kind, dtype, sizes, candidates, stored_tokenizer) in kinds {
             let kv_type = if dtype.is_quantized() { KvType::Q8 } else { KvType::F32 };
             let file = models::file(models::LLAMA, dtype, kv_type);
             let least = least_buffer(&file).expect("a whole file");
             let (buffer, hot) = sizes.unwrap_or((least, 0));
-            told_by(board, kind, &file, StreamOptions { buffer, hot }, candidates);
+            let options = StreamOptions { buffer, hot, stored_tokenizer };
+            told_by(board, kind, &file, options, candidates);
         }
     }
 }
@@ -35,7 +40,7 @@ fn told_by(board: Board, kind: &str, file: &[u8], options: StreamOptions, candid
         let [buffer, hot, candidates] = [options.buffer, options.hot, candidates].map(|n| n.to_string());
         let settings =
             [("SMIDGEN_BUFFER", &*buffer), ("SMIDGEN_HOT", &*hot), ("SMIDGEN_CANDIDATES", &*candidates)];
-        board::build_streamed(board, &model, &name, &settings)
+        board::build_streamed(board, &model, &name, &settings, options.stored_tokenizer)
             .unwrap_or_else(|errors| panic!("{name}:\n{errors}"))
     };
     board::proves_that_nothing_panics(&firmware, &name);
@@ -56,11 +61,18 @@ fn told_by(board: Board, kind: &str, file: &[u8], options: StreamOptions, candid
     ] {
         assert_eq!(outcome.figure(figure), bytes as u64, "{name}: {figure}");
     }
-    assert_eq!(outcome.figure("ram_hot_bytes") > 0, options.hot > 0, "{name}");
+    let plan = StreamPlan::new(file, options, None).expect("a model file");
+    assert_eq!(outcome.figure("ram_hot_bytes"), plan.hot_bytes as u64, "{name}");
+    assert_eq!(plan.hot_bytes > 0, options.hot > 0, "{name}");
     if candidates > 0 {
         return; // the head is read as often as it takes
     }
     // All but the head of the prompt's tokens, of which only the last one's logits are wanted.
     let (read, told) = (outcome.figure("bytes_read"), outcome.figure("bytes_read_told"));
+    if options.stored_tokenizer {
+        assert!(read > told / 2, "{name}: {read} of {told}");
+        return; // the tokenizer is read besides
+    }
     assert!(read < told && read > told / 2, "{name}: {read} of {told}");
+    assert_eq!(told % plan.bytes_per_token, 0, "{name}");
 }

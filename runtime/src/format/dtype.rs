@@ -71,6 +71,11 @@ pub struct TensorSize {
 }
 
 impl TensorSize {
+    /// Bytes of its planes, without what fills up between them.
+    pub(crate) const fn stored(&self) -> u64 {
+        self.quants_len as u64 + self.multipliers_len as u64 + self.scales_len as u64
+    }
+
     /// The planes of a `[rows, cols]` tensor; `None` if a size overflows this machine's `usize`.
     #[inline]
     pub const fn new(dtype: DType, rows: usize, cols: usize) -> Option<Self> {

@@ -46,3 +46,16 @@ pub struct Meta<'a> {
     /// Anything else, as a JSON object, or empty.
     pub extra: &'a str,
 }
+
+impl Meta<'_> {
+    /// Nothing said.
+    pub(crate) const NONE: Self = Self {
+        name: "",
+        source: "",
+        writer: "",
+        chat_template: "",
+        rope_theta: 0.0,
+        rope_scaling: RopeScaling::None,
+        extra: "",
+    };
+}

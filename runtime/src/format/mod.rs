@@ -24,10 +24,10 @@ pub mod writer;
 
 pub use dtype::{BLOCK, DType, GROUP, QUAD, TensorSize};
 pub use meta::{Meta, RopeScaling};
-pub(crate) use outline::{Outline, u64_at};
+pub(crate) use outline::{Outline, Outlined, u64_at};
 pub(crate) use prefix::u32_at;
 pub use prefix::{KvType, MAGIC, PREFIX_LEN, Prefix, VERSION};
-pub(crate) use reader::Reader;
+pub(crate) use reader::{PRE_TOKENIZERS, Reader};
 pub use role::{GLOBAL_ROLES, LAYER_ROLES, Need, Role};
 pub use table::{ENTRY_LEN, TensorEntry};
 

@@ -69,6 +69,7 @@ impl<'a> Outline<'a> {
     }
 }
 
+#[inline(always)]
 pub(crate) const fn u64_at(file: &[u8], at: usize) -> u64 {
     (u32_at(file, at) as u64) | (u32_at(file, at + 4) as u64) << 32
 }

@@ -113,6 +113,8 @@ pub struct Prefix {
     pub reserved_b: [u8; 28],
 }
 
+// Inlined, its bounds are seen to hold.
+#[inline(always)]
 pub(crate) const fn u32_at(file: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([file[at], file[at + 1], file[at + 2], file[at + 3]])
 }

@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
 }
 
 /// In the order of their numbers.
-const PRE_TOKENIZERS: [PreTokenizer; 11] = [
+pub(crate) const PRE_TOKENIZERS: [PreTokenizer; 11] = [
     PreTokenizer::None,
     PreTokenizer::Gpt2,
     PreTokenizer::DigitsGpt2,

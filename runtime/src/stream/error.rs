@@ -69,6 +69,9 @@ pub enum StreamError<E> {
     Step(StepError),
     /// No token could be chosen.
     Sample(SampleError),
+    /// Special tokens were asked for in a text, and the tokenizer, which stays in the file, does not look
+    /// for them.
+    SpecialTokens,
 }
 
 impl<E: fmt::Display> fmt::Display for StreamError<E> {
@@ -77,6 +80,9 @@ impl<E: fmt::Display> fmt::Display for StreamError<E> {
             Self::Read(error) => write!(f, "reading the model file: {error}"),
             Self::Step(error) => error.fmt(f),
             Self::Sample(error) => error.fmt(f),
+            Self::SpecialTokens => f.write_str(
+                "special tokens in texts need a tokenizer in memory, and this one stays in the file",
+            ),
         }
     }
 }

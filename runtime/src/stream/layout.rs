@@ -1,7 +1,7 @@
 //! How much memory a model takes that is not in memory.
 
 use crate::error::LoadError;
-use crate::format::{DType, Outline, Prefix, QUAD, Role, TensorSize, align_up, u32_at, u64_at};
+use crate::format::{DType, ENTRY_LEN, Outline, Prefix, QUAD, Role, TensorSize, align_up, u32_at, u64_at};
 
 /// How much of a model is in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,12 +12,17 @@ pub struct StreamOptions {
     /// Bytes for matrices that stay in memory: at load as many are copied as fit, in the file's order.
     /// Each saves as many bytes of reading a token as it takes.
     pub hot: usize,
+    /// The tokenizer's tables and the model's metadata stay in the file, too (feature `stored-tokenizer`):
+    /// an entry is read when it is needed, and ids and texts are the same. For large vocabularies; the
+    /// buffer must hold the longest token. Texts come from
+    /// [`StreamGenerate::next_text`](super::StreamGenerate::next_text).
+    pub stored_tokenizer: bool,
 }
 
 impl StreamOptions {
-    /// A buffer of so many bytes, and no matrix in memory.
+    /// A buffer of so many bytes, no matrix in memory, and the tokenizer there.
     pub const fn new(buffer: usize) -> Self {
-        Self { buffer, hot: 0 }
+        Self { buffer, hot: 0, stored_tokenizer: false }
     }
 }
 
@@ -25,7 +30,8 @@ impl StreamOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StreamLayout {
-    /// The file up to its tensors' data: prefix, metadata, tokenizer, table.
+    /// The file up to its tensors' data: prefix, metadata, tokenizer, table; with a stored tokenizer the
+    /// table alone.
     pub head: usize,
     /// Norms, biases and frequencies.
     pub vectors: usize,
@@ -69,8 +75,11 @@ impl StreamLayout {
             }
             number += 1;
         }
+        let tensors = u32_at(begin, 64).count_ones() as usize
+            + config.n_layers as usize * u32_at(begin, 68).count_ones() as usize;
+        let head = if options.stored_tokenizer { tensors * ENTRY_LEN } else { data_at as usize };
         let mut layout = Self {
-            head: align_up(data_at as usize),
+            head: align_up(head),
             vectors,
             hot: align_up(options.hot),
             buffer: align_up(options.buffer),

@@ -2,21 +2,23 @@
 
 use super::checksum::Checksum;
 use super::error::StreamLoadError;
-use super::layout::{StreamLayout, StreamOptions, least_buffer, row_unit};
+use super::layout::{StreamLayout, StreamOptions, row_unit};
 use super::reader::WeightReader;
 use super::session::StreamSession;
 use super::source::READ;
 use crate::error::{LoadError, SessionError};
 use crate::format::{
-    ALIGNMENT, DType, ENTRY_LEN, PREFIX_LEN, Prefix, Reader, Role, TensorEntry, TensorSize, align_up,
+    ALIGNMENT, DType, ENTRY_LEN, Meta, PREFIX_LEN, Prefix, Reader, Role, TensorEntry, TensorSize, align_up,
 };
 use crate::memory::SessionOptions;
 use crate::model::{Front, Model, check_entry, scale_is_sane};
 use crate::quant::f16_to_f32;
+use crate::tokenizer::stored::StoredTokenizer;
 
 /// A validated model whose matrices are read when they are needed.
 pub struct StreamModel<'m, R> {
     pub(super) model: Model<'m>,
+    stored: Option<StoredTokenizer>,
     pub(super) reader: R,
     pub(super) buffer: &'m mut [u8],
     layout: StreamLayout,
@@ -61,13 +63,11 @@ impl<'m, R: WeightReader> StreamModel<'m, R> {
         let mut begin = [0; PREFIX_LEN];
         reader.read(0, &mut begin).map_err(StreamLoadError::Read)?;
         let read = Prefix::read_config(&begin)?;
-        let prefix = Prefix::from_bytes(&begin);
+        let mut prefix = Prefix::from_bytes(&begin);
         check_lengths(&prefix)?;
         if prefix.file_len > u32::MAX.into() {
             return Err(StreamLoadError::TooLong { file_len: prefix.file_len });
         }
-        let data_at = prefix.data_at as u32;
-
         let layout = StreamLayout::new(&begin, options)?;
         let skip = memory.as_ptr().align_offset(ALIGNMENT).min(memory.len());
         let rest = memory.get_mut(skip..).unwrap_or(&mut []);
@@ -79,37 +79,24 @@ impl<'m, R: WeightReader> StreamModel<'m, R> {
         let (resident, rest) = split(rest, vectors + layout.hot);
         let (buffer, _) = split(rest, layout.buffer);
 
-        let (head, _) = split(head, data_at as usize);
         if buffer.is_empty() {
-            let needed = least_buffer(&begin).unwrap_or(ALIGNMENT);
-            return Err(StreamLoadError::BufferTooSmall { needed, given: 0 });
+            return Err(StreamLoadError::BufferTooSmall { needed: ALIGNMENT, given: 0 });
         }
-        reader.read(0, head).map_err(StreamLoadError::Read)?;
-        check_sum(&mut reader, &prefix, head, buffer)?;
-
-        let (front, rest) = split(head, prefix.table_at as usize);
-        let front: &'m [u8] = front;
-        let mut parts = Reader { rest: front.get(PREFIX_LEN..).unwrap_or(&[]) };
-        let front = Front::take(&mut parts).ok_or(LoadError::BadMetadata)?;
-        let behind = parts.rest;
-        if !behind.is_empty() {
-            let found = prefix.table_at - behind.len() as u64;
-            let (section, expected) = ("tensor table", prefix.table_at);
-            return Err(LoadError::BadSection { section, expected, found }.into());
-        }
-        let table_len = (front.n_tensors as usize).checked_mul(ENTRY_LEN).ok_or(LoadError::BadMetadata)?;
-        if rest.len() < table_len {
-            return Err(LoadError::BadMetadata.into());
-        }
-        let (table, rest) = split(rest, table_len);
-        check_end_of_head(rest, &prefix)?;
+        let mut stored = None;
+        let (front, table) = if options.stored_tokenizer {
+            let (front, table, tokenizer) = far_head(&mut reader, &mut prefix, &begin, head, buffer)?;
+            stored = tokenizer;
+            (front, table)
+        } else {
+            near_head(&mut reader, &prefix, head, buffer)?
+        };
 
         let mut model = Model::assemble(read, &prefix, front)?;
         model.check_roles(table.len() / ENTRY_LEN)?;
         let mut tensors = Tensors {
             reader,
             buffer,
-            data_at,
+            data_at: prefix.data_at as u32,
             data_len: prefix.data_len,
             used: [0, vectors],
             ends: [vectors, resident.len()],
@@ -135,9 +122,9 @@ impl<'m, R: WeightReader> StreamModel<'m, R> {
                 None => {
                     let row = tensors.check_buffer(&entry)?;
                     if !matches!(role, Role::Embedding | Role::PositionEmbedding) {
-                        read_bytes += stored(&size);
+                        read_bytes += size.stored();
                     } else {
-                        read_bytes += row + if whole { stored(&size) } else { 0 };
+                        read_bytes += row + if whole { size.stored() } else { 0 };
                     }
                     u64::from(at) | READ
                 }
@@ -148,13 +135,14 @@ impl<'m, R: WeightReader> StreamModel<'m, R> {
         }
         let Tensors { reader, buffer, resident, used, .. } = tensors;
         model.set_tensors(table, resident);
-        Ok(Self { model, reader, buffer, layout, hot_bytes: used[1] - vectors, read_bytes })
+        Ok(Self { model, stored, reader, buffer, layout, hot_bytes: used[1] - vectors, read_bytes })
     }
 }
 
 impl<'m, R> StreamModel<'m, R> {
-    /// The model, as far as it is in memory: its dimensions, metadata and tokenizer.
-    /// [`Model::tensor`] finds only what is in memory.
+    /// The model, as far as it is in memory: its dimensions, and unless
+    /// [`StreamOptions::stored_tokenizer`] says otherwise its metadata and tokenizer. [`Model::tensor`] finds
+    /// only what is in memory.
     pub const fn model(&self) -> &Model<'m> {
         &self.model
     }
@@ -199,8 +187,99 @@ impl<'m, R> StreamModel<'m, R> {
         memory: &'s mut (impl AsMut<[u8]> + ?Sized),
         options: SessionOptions,
     ) -> Result<StreamSession<'s, R>, SessionError> {
-        StreamSession::new(&self.model, (&mut self.reader, self.buffer), memory, options)
+        let model = (&self.model, self.stored.as_ref());
+        StreamSession::new(model, (&mut self.reader, self.buffer), memory, options)
     }
+}
+
+/// What stands between the prefix and the tensor table, and the table.
+type Head<'m> = (Front<'m>, &'m mut [u8]);
+
+/// All of the head comes into memory.
+fn near_head<'m, R: WeightReader>(
+    reader: &mut R,
+    prefix: &Prefix,
+    head: &'m mut [u8],
+    buffer: &mut [u8],
+) -> Loaded<Head<'m>, R> {
+    let (head, _) = split(head, prefix.data_at as usize);
+    reader.read(0, head).map_err(StreamLoadError::Read)?;
+    check_sum(reader, prefix, head, buffer)?;
+
+    let (front, rest) = split(head, prefix.table_at as usize);
+    let front: &'m [u8] = front;
+    let mut parts = Reader { rest: front.get(PREFIX_LEN..).unwrap_or(&[]) };
+    let front = Front::take(&mut parts).ok_or(LoadError::BadMetadata)?;
+    let behind = parts.rest;
+    if !behind.is_empty() {
+        let found = prefix.table_at - behind.len() as u64;
+        let (section, expected) = ("tensor table", prefix.table_at);
+        return Err(LoadError::BadSection { section, expected, found }.into());
+    }
+    let table_len = (front.n_tensors as usize).checked_mul(ENTRY_LEN).ok_or(LoadError::BadMetadata)?;
+    if rest.len() < table_len {
+        return Err(LoadError::BadMetadata.into());
+    }
+    let (table, rest) = split(rest, table_len);
+    check_end_of_head(rest, prefix)?;
+    Ok((front, table))
+}
+
+/// Of the head only the table comes into memory.
+#[inline(never)]
+fn far_head<'m, R: WeightReader>(
+    reader: &mut R,
+    prefix: &mut Prefix,
+    begin: &[u8; PREFIX_LEN],
+    table: &'m mut [u8],
+    buffer: &mut [u8],
+) -> Loaded<(Front<'m>, &'m mut [u8], Option<StoredTokenizer>), R> {
+    if !cfg!(feature = "stored-tokenizer") {
+        let what = "a tokenizer that stays in the file";
+        return Err(LoadError::MissingFeature { what, feature: "stored-tokenizer" }.into());
+    }
+    let mut hash = Checksum::new();
+    hash.update(begin.get(16..).unwrap_or(&[]));
+    let rest = (prefix.file_len as usize).saturating_sub(PREFIX_LEN);
+    chunks(reader, buffer, PREFIX_LEN as u32, rest, |chunk| hash.update(chunk))?;
+    let (expected, found) = (prefix.checksum, hash.finish());
+    if found != expected {
+        return Err(LoadError::ChecksumMismatch { expected, found }.into());
+    }
+
+    let table_at = prefix.table_at as u32;
+    let (stored, n_tensors) = StoredTokenizer::load(reader, table_at, buffer)?;
+    let table_len = (n_tensors as usize).checked_mul(ENTRY_LEN).ok_or(LoadError::BadMetadata)?;
+    if table.len() < table_len {
+        return Err(LoadError::BadMetadata.into());
+    }
+    let (table, _) = split(table, table_len);
+    // Padding, and two lengths.
+    let mut end = [0; 2 * ALIGNMENT];
+    let end_at = prefix.table_at.saturating_add(table_len as u64);
+    let end_len = prefix.data_at.checked_sub(end_at).and_then(|len| usize::try_from(len).ok());
+    let end = end_len.and_then(|len| end.get_mut(..len)).ok_or(LoadError::BadMetadata)?;
+    reader.read(table_at, table).map_err(StreamLoadError::Read)?;
+    if !end.is_empty() {
+        reader.read(end_at as u32, end).map_err(StreamLoadError::Read)?;
+    }
+    check_end_of_head(end, prefix)?;
+
+    let (tokens, longest) =
+        stored.as_ref().map_or((0, 0), |stored| (stored.n_tokens(), stored.max_token_bytes()));
+    if tokens > prefix.vocab_size {
+        return Err(LoadError::VocabularyTooLarge { tokens, rows: prefix.vocab_size }.into());
+    }
+    if longest != prefix.max_token_bytes {
+        return Err(LoadError::BadMetadata.into());
+    }
+    if longest as usize > buffer.len() {
+        let needed = align_up(longest as usize);
+        return Err(StreamLoadError::BufferTooSmall { needed, given: buffer.len() });
+    }
+    // The model that is put together has no tokenizer.
+    prefix.max_token_bytes = 0;
+    Ok((Front { meta: Meta::NONE, tokenizer: None, n_tensors }, table, stored))
 }
 
 /// What checking and placing tensors works with.
@@ -275,13 +354,8 @@ impl<R: WeightReader> Tensors<'_, R> {
         if needed > self.buffer.len() {
             return Err(StreamLoadError::BufferTooSmall { needed, given: self.buffer.len() });
         }
-        Ok(unit.as_ref().map_or(0, stored))
+        Ok(unit.map_or(0, |unit| unit.stored()))
     }
-}
-
-/// Bytes of a tensor's planes.
-fn stored(size: &TensorSize) -> u64 {
-    (size.quants_len + size.multipliers_len + size.scales_len) as u64
 }
 
 /// The data follows the head and ends the file; the table lies in the head.

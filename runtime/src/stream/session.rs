@@ -8,12 +8,18 @@ use crate::memory::{Layout, SessionOptions};
 use crate::model::Model;
 use crate::sampler::{NotDrawn, Sampler};
 use crate::session::{Finish, Generated, Session};
+use crate::tokenizer::stored::StoredTokenizer;
 use crate::tokenizer::{Decoder, Piece, Special};
+
+/// Whether this build has tokenizers that are read.
+const HAS_STORED: bool = cfg!(feature = "stored-tokenizer");
 
 /// [`Session`] of a streamed model: the same logits, to the bit. What reads weights can fail, and may be
 /// tried again then: the session is as it was, but for its logits.
 pub struct StreamSession<'m, R> {
     session: Session<'m>,
+    /// A tokenizer that is not in memory.
+    stored: Option<&'m StoredTokenizer>,
     reader: &'m mut R,
     buffer: &'m mut [u8],
 }
@@ -27,12 +33,12 @@ impl<R> core::fmt::Debug for StreamSession<'_, R> {
 impl<'m, R> StreamSession<'m, R> {
     #[inline(never)]
     pub(super) fn new(
-        model: &'m Model<'m>,
+        (model, stored): (&'m Model<'m>, Option<&'m StoredTokenizer>),
         (reader, buffer): (&'m mut R, &'m mut [u8]),
         memory: &'m mut (impl AsMut<[u8]> + ?Sized),
         options: SessionOptions,
     ) -> Result<Self, SessionError> {
-        Ok(Self { session: Session::new(model, memory, options)?, reader, buffer })
+        Ok(Self { session: Session::new(model, memory, options)?, stored, reader, buffer })
     }
 
     /// How many tokens were taken in.
@@ -107,9 +113,28 @@ impl<'m, R: WeightReader> StreamSession<'m, R> {
     /// As for [`StreamSession::prompt`].
     #[inline(never)]
     pub fn prompt_with(&mut self, text: &str, special: Special) -> Result<usize, StreamError<R::Error>> {
-        let n = self.session.accept_text(text, special)?;
+        let n = match self.stored {
+            Some(stored) if HAS_STORED => {
+                if special != Special::Plain {
+                    return Err(StreamError::SpecialTokens);
+                }
+                let reader = &mut *self.reader;
+                self.session.accept_with(|begins, out, scratch| {
+                    stored.encode(reader, text, begins && stored.add_bos, out, scratch)
+                })?
+            }
+            _ => self.session.accept_text(text, special)?,
+        };
         self.take_in(n)?;
         Ok(n)
+    }
+
+    /// Whether a token ends the text.
+    fn is_end(&mut self, token: u32) -> Result<bool, R::Error> {
+        match self.stored {
+            Some(stored) if HAS_STORED => stored.is_end(self.reader, token),
+            _ => Ok(self.session.model().tokenizer().is_some_and(|tokenizer| tokenizer.is_end(token))),
+        }
     }
 
     fn take_in(&mut self, n: usize) -> Result<(), StreamError<R::Error>> {
@@ -180,38 +205,93 @@ impl<'m, R: WeightReader> StreamGenerate<'_, 'm, R> {
     }
 }
 
+impl<'m, R: WeightReader> StreamGenerate<'_, 'm, R> {
+    /// The next token with its text, which is there until the one after it: of any model, and the only way
+    /// to the text if the tokenizer is not in memory ([`StreamOptions::stored_tokenizer`]).
+    ///
+    /// [`StreamOptions::stored_tokenizer`]: super::StreamOptions::stored_tokenizer
+    pub fn next_text(&mut self) -> Option<Result<Generated<'_>, StreamError<R::Error>>> {
+        let token = match self.choose()? {
+            Ok(token) => token,
+            Err(error) => return Some(Err(error)),
+        };
+        if let Err(error) = self.take_in(token) {
+            return Some(Err(error));
+        }
+        let piece = match self.session.stored {
+            Some(stored) if HAS_STORED => {
+                match stored.text_of(self.session.reader, token, self.session.buffer) {
+                    Ok(bytes) => {
+                        self.decoder.push_text(stored.is_sentencepiece(), stored.add_space_prefix(), bytes)
+                    }
+                    Err(error) => {
+                        self.finish = Some(Finish::ReadFailed);
+                        return Some(Err(StreamError::Read(error)));
+                    }
+                }
+            }
+            _ => {
+                let tokenizer = self.session.session.model().tokenizer();
+                tokenizer.map_or(Piece::EMPTY, |tokenizer| self.decoder.push(tokenizer, token))
+            }
+        };
+        Some(Ok(Generated { token, piece }))
+    }
+
+    /// The next token, if there is one.
+    fn choose(&mut self) -> Option<Result<u32, StreamError<R::Error>>> {
+        if self.finish.is_some() {
+            return None;
+        }
+        let chosen = (self.sample)(self.session, self.sampler);
+        let chosen = chosen.and_then(|token| match self.session.is_end(token) {
+            Ok(end) => Ok((token, end)),
+            Err(error) => Err(StreamError::Read(error)),
+        });
+        match chosen {
+            Ok((token, false)) => Some(Ok(token)),
+            Ok((_, true)) => {
+                self.finish = Some(Finish::EndOfText);
+                None
+            }
+            Err(StreamError::Sample(error)) => {
+                self.finish = Some(Finish::Failed(error));
+                None
+            }
+            Err(error) => {
+                self.finish = Some(Finish::ReadFailed);
+                Some(Err(error))
+            }
+        }
+    }
+
+    /// Takes it in. A token that ends the context is still text; only what would follow it is missing.
+    fn take_in(&mut self, token: u32) -> Result<(), StreamError<R::Error>> {
+        match self.session.feed(&[token]) {
+            Ok(()) => Ok(()),
+            Err(StreamError::Step(_)) => {
+                self.finish = Some(Finish::ContextFull);
+                Ok(())
+            }
+            Err(error) => {
+                self.finish = Some(Finish::ReadFailed);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Pieces are empty if the tokenizer is not in memory: [`StreamGenerate::next_text`] has them.
 impl<'m, R: WeightReader> Iterator for StreamGenerate<'_, 'm, R> {
     type Item = Result<Generated<'m>, StreamError<R::Error>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.finish.is_some() {
-            return None;
-        }
-        let token = match (self.sample)(self.session, self.sampler) {
+        let token = match self.choose()? {
             Ok(token) => token,
-            Err(StreamError::Sample(error)) => {
-                self.finish = Some(Finish::Failed(error));
-                return None;
-            }
-            Err(error) => {
-                self.finish = Some(Finish::ReadFailed);
-                return Some(Err(error));
-            }
+            Err(error) => return Some(Err(error)),
         };
         let tokenizer = self.session.session.model().tokenizer();
-        if tokenizer.is_some_and(|tokenizer| tokenizer.is_end(token)) {
-            self.finish = Some(Finish::EndOfText);
-            return None;
-        }
         let piece = tokenizer.map_or(Piece::EMPTY, |tokenizer| self.decoder.push(tokenizer, token));
-        match self.session.feed(&[token]) {
-            Ok(()) => {}
-            Err(StreamError::Step(_)) => self.finish = Some(Finish::ContextFull),
-            Err(error) => {
-                self.finish = Some(Finish::ReadFailed);
-                return Some(Err(error));
-            }
-        }
-        Some(Ok(Generated { token, piece }))
+        Some(self.take_in(token).map(|()| Generated { token, piece }))
     }
 }

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::layout::{row_unit, slab_bytes};
 use super::reader::WeightReader;
-use crate::format::{ALIGNMENT, DType, QUAD, Role, TensorEntry, TensorSize};
+use crate::format::{ALIGNMENT, DType, Outlined, QUAD, Role, TensorEntry, TensorSize};
 use crate::forward::{InMemory, Pass, Product, Source};
 use crate::kernels::{self, Activations, Prepared, matmul};
 use crate::model::Model;
@@ -35,6 +35,17 @@ impl Stored {
         let at = u32::try_from(entry.offset & !READ).ok()?;
         let dtype = DType::from_u8(entry.dtype)?;
         Some(Self { dtype, rows: entry.rows as usize, cols: entry.cols as usize, at })
+    }
+
+    /// One as the table says, wherever it is.
+    pub(super) fn of(tensor: &Outlined) -> Self {
+        Self { dtype: tensor.dtype, rows: tensor.rows, cols: tensor.cols, at: 0 }
+    }
+
+    /// How many rows at a time go through a buffer, if their product has so many places.
+    pub(super) fn rows_at_once(&self, buffer: usize, places: Option<usize>) -> usize {
+        let rows = self.slab_rows(buffer);
+        places.map_or(rows, |places| rows.min(places / QUAD * QUAD).max(1))
     }
 
     /// How many rows at a time go through a buffer.
@@ -213,10 +224,8 @@ impl<R: WeightReader> Reading<'_, R> {
         mut out: Out<'_>,
     ) -> Result<(), R::Error> {
         let room = self.buffer.len();
-        let mut at_once = stored.slab_rows(room);
-        if let Out::Slab(places, _) = &out {
-            at_once = at_once.min(places.len() / QUAD * QUAD).max(1);
-        }
+        let places = if let Out::Slab(places, _) = &out { Some(places.len()) } else { None };
+        let at_once = stored.rows_at_once(room, places);
         let mut first = 0;
         while first < stored.rows {
             let end = (first + at_once).min(stored.rows);

@@ -110,20 +110,32 @@ impl Decoder {
     /// The text that token `id` completes. Control, unknown and unused tokens, and ids that are not
     /// in the vocabulary, have none.
     pub fn push<'a>(&mut self, tokenizer: &Tokenizer<'a>, id: u32) -> Piece<'a> {
-        let mut bytes = match tokenizer.token_type(id) {
+        let bytes = match tokenizer.token_type(id) {
             TokenType::Normal | TokenType::UserDefined | TokenType::Byte => tokenizer.bytes(id),
             TokenType::Control | TokenType::Unknown | TokenType::Unused => return Piece::EMPTY,
         };
         if tokenizer.kind() == TokenizerKind::WordPiece {
             return self.push_word(bytes);
         }
+        let sentencepiece = tokenizer.kind() == TokenizerKind::SentencePieceBpe;
+        self.push_text(sentencepiece, tokenizer.data.add_space_prefix, bytes)
+    }
+
+    /// The same with the token's bytes, of any kind but WordPiece.
+    #[inline]
+    pub(crate) fn push_text<'a>(
+        &mut self,
+        sentencepiece: bool,
+        add_space_prefix: bool,
+        mut bytes: &'a [u8],
+    ) -> Piece<'a> {
         if self.at_start && !bytes.is_empty() {
             self.at_start = false;
-            if tokenizer.data.add_space_prefix && tokenizer.kind() == TokenizerKind::SentencePieceBpe {
+            if add_space_prefix && sentencepiece {
                 bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
             }
         }
-        self.each_byte = tokenizer.kind() == TokenizerKind::SentencePieceBpe;
+        self.each_byte = sentencepiece;
         self.push_bytes(bytes)
     }
 

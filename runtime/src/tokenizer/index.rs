@@ -52,3 +52,10 @@ pub(super) fn hash(left: &[u8], right: &[u8]) -> u32 {
     let hash = right.iter().fold(left.iter().fold(0x811c_9dc5, step), step);
     (hash ^ (hash >> 15)).wrapping_mul(0x2c1b_3c6d)
 }
+
+/// The same of bytes from anywhere.
+pub(super) fn hash_of(bytes: impl Iterator<Item = u8>) -> u32 {
+    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let hash = bytes.fold(0x811c_9dc5, step);
+    (hash ^ (hash >> 15)).wrapping_mul(0x2c1b_3c6d)
+}

@@ -23,6 +23,7 @@ mod runs;
 mod sentencepiece;
 #[cfg(feature = "alloc")]
 mod spec;
+pub(crate) mod stored;
 mod tables;
 #[cfg(all(test, feature = "alloc"))]
 mod tests;

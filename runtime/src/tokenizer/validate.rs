@@ -7,7 +7,7 @@ use super::tables::id_size;
 use super::view::{Tokenizer, WHOLE};
 
 /// More tokens than any vocabulary has; ids and positions must leave room for two flag bits.
-const MAX_TOKENS: u32 = 1 << 28;
+pub(super) const MAX_TOKENS: u32 = 1 << 28;
 
 /// An added token takes the white space to its left with it.
 pub(super) const STRIP_LEFT: u32 = 1;

@@ -325,7 +325,7 @@ fn compare_joined(token: &[u8], left: &[u8], right: &[u8]) -> Ordering {
 }
 
 /// Maps the bits of a finite f32 to a number that falls as the f32 rises. Both zeros are one.
-fn descending(bits: u32) -> u32 {
+pub(super) fn descending(bits: u32) -> u32 {
     let bits = if bits == 0x8000_0000 { 0 } else { bits };
     if bits >> 31 == 0 { 0x7fff_ffff - bits } else { bits }
 }

@@ -11,7 +11,7 @@ mod search;
 
 pub use budget::{Budget, BudgetError, Speed};
 pub use chips::{CHIPS, Chip, Core};
-pub use needs::{Needs, needs};
+pub use needs::{Needs, head, needs, needs_of};
 pub use search::{Choice, search};
 
 /// What a firmware has besides the model file, in bytes of flash: the runtime and a small program

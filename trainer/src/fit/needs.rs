@@ -6,7 +6,7 @@ use smidgen_converter::ConvertOptions;
 use smidgen_runtime::format::writer::{ModelPlan, TensorPlan, WriteError, write_model};
 use smidgen_runtime::format::{DType, KvType, Meta, Need, Role, RopeScaling, TensorSize};
 use smidgen_runtime::tokenizer::{OwnedTokenizer, PreTokenizer, TokenizerSpec};
-use smidgen_runtime::{Config, Layout, SessionOptions};
+use smidgen_runtime::{Config, Layout, Model, SessionError, SessionOptions};
 
 use super::chips::Core;
 use crate::bpe::BpeTrainer;
@@ -21,7 +21,7 @@ const UNSHARED: f64 = 1.65;
 const TOKEN_BYTES: u64 = 14;
 
 /// What a model needs to run.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Needs {
     /// Numbers that it learns.
     pub parameters: u64,
@@ -33,7 +33,7 @@ pub struct Needs {
     pub session_bytes: u64,
     /// Of those, for keys and values.
     pub kv_bytes: u64,
-    /// Of those, for logits.
+    /// Of those, for logits, or candidates and the scratch that logits would be.
     pub logits_bytes: u64,
     /// Of those, for the sequence's tokens.
     pub token_bytes: u64,
@@ -42,6 +42,18 @@ pub struct Needs {
 }
 
 impl Needs {
+    /// The same with a session of this layout.
+    #[must_use]
+    pub fn with_session(self, layout: &Layout) -> Self {
+        Self {
+            session_bytes: layout.total as u64,
+            kv_bytes: layout.kv_bytes() as u64,
+            logits_bytes: 4 * layout.logits as u64 + 8 * layout.candidates as u64,
+            token_bytes: 4 * layout.tokens as u64,
+            ..self
+        }
+    }
+
     /// Instructions for a token, on the mean of a whole context.
     pub fn instructions(&self, config: &Config, core: Core) -> f64 {
         let costs = core.costs();
@@ -99,16 +111,8 @@ pub(super) fn estimate(config: &Config, dtype: DType) -> Option<Needs> {
     }
     let layout =
         Layout::new(config, kv_type(dtype), SessionOptions::new(config.context_len as usize)).ok()?;
-    Some(Needs {
-        parameters,
-        block_parameters,
-        file_bytes,
-        session_bytes: layout.total as u64,
-        kv_bytes: layout.kv_bytes() as u64,
-        logits_bytes: 4 * layout.logits as u64,
-        token_bytes: 4 * layout.tokens as u64,
-        weights,
-    })
+    let needs = Needs { parameters, block_parameters, file_bytes, weights, ..Needs::default() };
+    Some(needs.with_session(&layout))
 }
 
 fn kv_type(dtype: DType) -> KvType {
@@ -121,6 +125,42 @@ fn kv_type(dtype: DType) -> KvType {
 /// # Errors
 /// Dimensions that make no model.
 pub fn needs(config: &Config, dtype: DType) -> Result<Needs, WriteError> {
+    let file_bytes = write(config, dtype, &mut Counting::default())?;
+    let bad = || WriteError::Io(io::Error::other("the session's memory is too large to count"));
+    Ok(Needs { file_bytes, ..estimate(config, dtype).ok_or_else(bad)? })
+}
+
+/// The bytes of such a model's file before its tensors' data.
+///
+/// # Errors
+/// Dimensions that make no model.
+pub fn head(config: &Config, dtype: DType) -> Result<Vec<u8>, WriteError> {
+    let mut sink = Counting { kept: Some(Vec::new()), ..Counting::default() };
+    write(config, dtype, &mut sink)?;
+    Ok(sink.kept.unwrap_or_default())
+}
+
+/// What a model needs that there is, of so many bytes.
+///
+/// # Errors
+/// Options of the session that its model does not allow.
+pub fn needs_of(model: &Model<'_>, file_bytes: u64, options: SessionOptions) -> Result<Needs, SessionError> {
+    let layout = Layout::new(model.config(), model.kv_type(), options)?;
+    let has_head = model.tensor(0, Role::Head).is_some();
+    let (mut parameters, mut block_parameters, mut weights) = (0, 0, 0);
+    for (_, role, matrix) in model.tensors() {
+        let n = matrix.rows as u64 * matrix.cols as u64;
+        parameters += if role == Role::RopeFrequencies { 0 } else { n };
+        block_parameters += if role.is_per_layer() { n } else { 0 };
+        let looked_up = role == Role::PositionEmbedding || role == Role::Embedding && has_head;
+        weights += if role.is_vector() || looked_up { 0 } else { n };
+    }
+    let needs = Needs { parameters, block_parameters, file_bytes, weights, ..Needs::default() };
+    Ok(needs.with_session(&layout))
+}
+
+/// Writes a model file of zeros with a vocabulary learned from the built-in stories; gives its length.
+fn write(config: &Config, dtype: DType, sink: &mut Counting) -> Result<u64, WriteError> {
     config.validate().map_err(WriteError::Plan)?;
     let tokenizer = vocabulary(config.vocab_size as usize);
     let tokenizer = tokenizer.as_ref().and_then(|spec| OwnedTokenizer::build(spec).ok());
@@ -139,15 +179,12 @@ pub fn needs(config: &Config, dtype: DType) -> Result<Needs, WriteError> {
         tokenizer: tokenizer.as_ref().map(OwnedTokenizer::data),
         tensors: tensors(config, dtype),
     };
-    let mut sink = Counting::default();
-    let file_bytes = write_model(&mut sink, &plan, |tensor, out| {
+    write_model(sink, &plan, |tensor, out| {
         let (rows, cols) = tensor.role.shape(config);
         let size = TensorSize::new(tensor.dtype, rows, cols).map_or(0, |size| size.total);
         out.resize(out.len() + size, 0);
         Ok::<(), WriteError>(())
-    })?;
-    let bad = || WriteError::Io(io::Error::other("the session's memory is too large to count"));
-    Ok(Needs { file_bytes, ..estimate(config, dtype).ok_or_else(bad)? })
+    })
 }
 
 /// A vocabulary of the stories; none where they have too few different pairs for it.
@@ -164,13 +201,23 @@ fn vocabulary(size: usize) -> Option<TokenizerSpec> {
     trainer.finish(&[SEPARATOR]).ok()
 }
 
-/// Takes bytes and keeps only where it is.
+/// Takes bytes and keeps only where it is, and the head, if it is wanted.
 #[derive(Default)]
-struct Counting(u64);
+struct Counting {
+    at: u64,
+    kept: Option<Vec<u8>>,
+}
 
 impl Write for Counting {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len() as u64;
+        if let Some(kept) = &mut self.kept
+            && kept.len() as u64 == self.at
+            && kept.get(..88).is_none_or(|head| head[80..88] != self.at.to_le_bytes())
+        {
+            // What stands at 80 is where the data begins.
+            kept.extend_from_slice(bytes);
+        }
+        self.at += bytes.len() as u64;
         Ok(bytes.len())
     }
 
@@ -182,11 +229,11 @@ impl Write for Counting {
 impl Seek for Counting {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         match to {
-            SeekFrom::Start(at) => self.0 = at,
-            SeekFrom::Current(by) => self.0 = self.0.saturating_add_signed(by),
+            SeekFrom::Start(at) => self.at = at,
+            SeekFrom::Current(by) => self.at = self.at.saturating_add_signed(by),
             SeekFrom::End(_) => return Err(io::ErrorKind::Unsupported.into()),
         }
-        Ok(self.0)
+        Ok(self.at)
     }
 }
 

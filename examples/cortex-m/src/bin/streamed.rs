@@ -33,6 +33,8 @@ const STREAM_OPTIONS: StreamOptions = StreamOptions {
     buffer: match setting(option_env!("SMIDGEN_BUFFER")) {
         Some(bytes) => bytes,
         None => match stream::least_buffer(FILE) {
+            // The longest token must fit, too, if it is read.
+            Ok(bytes) if bytes < 256 && cfg!(feature = "stored-tokenizer") => 256,
             Ok(bytes) => bytes,
             Err(_) => panic!("SMIDGEN_MODEL is not a model file that this version of smidgen reads"),
         },
@@ -42,6 +44,8 @@ const STREAM_OPTIONS: StreamOptions = StreamOptions {
         Some(bytes) => bytes,
         None => 0,
     },
+    // With the feature `stored-tokenizer`.
+    stored_tokenizer: cfg!(feature = "stored-tokenizer"),
 };
 const PARTS: usize = stream::memory_needed(FILE, STREAM_OPTIONS);
 
@@ -134,7 +138,7 @@ fn tell(memory: &mut Memory<BYTES>, parts: &mut [u8]) -> Option<()> {
     let watch = Stopwatch::start();
     let mut tokens = 0;
     for _ in 0..TOKENS {
-        let Some(generated) = generate.next() else { break };
+        let Some(generated) = generate.next_text() else { break };
         generated.ok()?.piece.try_for_each_str(|text| out.write_all(text.as_bytes())).ok()?;
         tokens += 1;
     }

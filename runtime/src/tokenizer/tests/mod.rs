@@ -3,6 +3,8 @@
 mod added;
 mod normalized;
 mod random;
+#[cfg(feature = "std")]
+mod stored;
 
 use std::string::{String, ToString};
 use std::vec::Vec;

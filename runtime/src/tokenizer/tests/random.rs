@@ -67,7 +67,7 @@ fn scored_pieces() -> impl Strategy<Value = TokenizerSpec> {
     })
 }
 
-fn any_vocabulary() -> impl Strategy<Value = TokenizerSpec> {
+pub(super) fn any_vocabulary() -> impl Strategy<Value = TokenizerSpec> {
     prop_oneof![random_merges(), scored_pieces()]
 }
 
