@@ -75,7 +75,7 @@ pub struct NewRun {
     /// The part of the run that is the cooldown [default: 0.5]
     #[arg(long, value_name = "PART")]
     cooldown: Option<f64>,
-    /// The last learning rate, as a part of the highest [default: 0.05]
+    /// The last learning rate, as a part of the highest [default: 0]
     #[arg(long, value_name = "PART")]
     final_lr: Option<f64>,
     /// AdamW's memory of gradients [default: 0.9]

@@ -321,7 +321,7 @@ impl Default for TrainingConfig {
             qat: None,
             qat_part: 0.1,
             qat_lr: 0.0,
-            final_lr: 0.05,
+            final_lr: 0.0,
             warmup: 100,
             weight_decay: 0.1,
             beta1: 0.9,

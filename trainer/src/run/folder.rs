@@ -204,8 +204,7 @@ impl RunFolder {
         written.map(|()| target)
     }
 
-    /// Removes all checkpoints but those of the steps in `keep`, and what interrupted writes and
-    /// removals have left.
+    /// Removes all checkpoints but those of the steps in `keep`.
     ///
     /// # Errors
     /// Something that cannot be removed.
@@ -215,6 +214,15 @@ impl RunFolder {
                 remove(&path)?;
             }
         }
+        Ok(())
+    }
+
+    /// Removes what writes and removals of checkpoints have left that were cut short by the end of their
+    /// process.
+    ///
+    /// # Errors
+    /// Something that cannot be removed.
+    pub fn remove_leftovers(&self) -> Result<(), TrainError> {
         for entry in fs::read_dir(&self.path).map_err(TrainError::io("read", &self.path))? {
             let entry = entry.map_err(TrainError::io("read", &self.path))?;
             if entry.file_name().to_string_lossy().starts_with(&format!(".{CHECKPOINT}")) {
@@ -319,6 +327,7 @@ mod tests {
         assert_eq!(steps, [9, 10, 1_000_000]);
         folder.add_checkpoint(10, write("new")).unwrap();
         folder.remove_checkpoints_but(&[10]).unwrap();
+        folder.remove_leftovers().unwrap();
         let mut names: Vec<_> =
             fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();

@@ -326,6 +326,8 @@ impl<'a> Trainer<'a> {
     }
 
     fn run(mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+        // Not with the next checkpoint: a run that was killed after its last one writes none.
+        self.run.folder.remove_leftovers()?;
         let mut metrics = MetricsFile::open_after(&self.run.folder.metrics(), self.state.step)?;
         self.begun.0 = Instant::now();
         // The loss before the first step tells whether anything is learned at all; and how long
