@@ -5,5 +5,7 @@ use smidgen_firmware_build as firmware;
 fn main() {
     firmware::model();
     // Of esp-hal: memory, and what the ROM has.
-    firmware::link(&["-Tlinkall.x"]);
+    // Then the size of the code, for the console's report.
+    firmware::script("code.x", "code.x");
+    firmware::link(&["-Tlinkall.x", "-Tcode.x"]);
 }

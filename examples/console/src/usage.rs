@@ -31,9 +31,63 @@ impl Usage {
     }
 }
 
+#[cfg(all(target_arch = "riscv32", target_os = "none"))]
+impl Usage {
+    /// Of firmware that esp-hal's script has linked, and after it a script that sets `_code_bytes` to the
+    /// size of its code sections. esp-hal does not paint the stack, so its depth is not known.
+    pub fn of_esp_hal(model: &[u8]) -> Self {
+        linked::usage(model)
+    }
+}
+
+/// Bytes from one of the linker's symbols to another.
+#[cfg(target_os = "none")]
+macro_rules! bytes_between {
+    ($from:ident, $to:ident) => {
+        (&raw const $to as usize).wrapping_sub(&raw const $from as usize)
+    };
+}
+
+/// Constants that are not the model, which may lie among them.
+#[cfg(target_os = "none")]
+fn without(model: &[u8], constants: core::ops::Range<usize>) -> usize {
+    let among_them = constants.contains(&(model.as_ptr() as usize));
+    constants.len().saturating_sub(if among_them { model.len() } else { 0 })
+}
+
+#[cfg(all(target_arch = "riscv32", target_os = "none"))]
+mod linked {
+    use super::{Usage, without};
+
+    unsafe extern "C" {
+        static _code_bytes: u32;
+        static _rodata_start: u32;
+        static _rodata_end: u32;
+        static _data_start: u32;
+        static _data_end: u32;
+        static _bss_start: u32;
+        static _bss_end: u32;
+    }
+
+    pub(super) fn usage(model: &[u8]) -> Usage {
+        let data = bytes_between!(_data_start, _data_end);
+        Usage {
+            // A size, which linkers can only say as an address.
+            code_bytes: &raw const _code_bytes as usize,
+            constant_bytes: without(
+                model,
+                &raw const _rodata_start as usize..&raw const _rodata_end as usize,
+            ),
+            data_bytes: data,
+            ram_static_bytes: data + bytes_between!(_bss_start, _bss_end),
+            stack_bytes: None,
+        }
+    }
+}
+
 #[cfg(all(target_arch = "arm", target_os = "none"))]
 mod linked {
-    use super::Usage;
+    use super::{Usage, without};
 
     unsafe extern "C" {
         static __vector_table: u32;
@@ -51,21 +105,11 @@ mod linked {
     /// What cortex-m-rt's start-up fills the stack with.
     const PAINT: u32 = 0xcccc_cccc;
 
-    /// Bytes from one of the linker's symbols to another.
-    macro_rules! bytes_between {
-        ($from:ident, $to:ident) => {
-            (&raw const $to as usize).wrapping_sub(&raw const $from as usize)
-        };
-    }
-
     pub(super) fn usage(model: &[u8]) -> Usage {
-        let constants = &raw const __srodata as usize..&raw const __erodata as usize;
-        let among_them = constants.contains(&(model.as_ptr() as usize));
-        let model_bytes = if among_them { model.len() } else { 0 };
         let data = bytes_between!(__sdata, __edata);
         Usage {
             code_bytes: bytes_between!(__vector_table, __etext),
-            constant_bytes: constants.len().saturating_sub(model_bytes),
+            constant_bytes: without(model, &raw const __srodata as usize..&raw const __erodata as usize),
             data_bytes: data,
             ram_static_bytes: data + bytes_between!(__sbss, __ebss),
             stack_bytes: stack_used(),

@@ -8,7 +8,7 @@ use esp_hal::clock::CpuClock;
 use esp_hal::main;
 use esp_hal::time::Instant;
 use esp_hal::uart::{Config, Uart};
-use smidgen_console::{Board, ConsoleError, Stored, context, hot, serve};
+use smidgen_console::{Board, ConsoleError, Stored, Usage, context, hot, serve};
 use smidgen_runtime::{Memory, SessionOptions, include_model, memory_needed};
 use static_cell::ConstStaticCell;
 
@@ -25,12 +25,16 @@ static HOT_MEMORY: ConstStaticCell<Memory<HOT>> = ConstStaticCell::new(Memory::n
 // What the second-stage boot loader wants to know.
 esp_bootloader_esp_idf::esp_app_desc!();
 
-/// The chip's system timer.
+/// The chip's system timer, and what the linker says.
 struct DevKit;
 
 impl Board for DevKit {
     fn now(&mut self) -> u64 {
         Instant::now().duration_since_epoch().as_micros()
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        Some(Usage::of_esp_hal(FILE))
     }
 }
 
