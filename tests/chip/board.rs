@@ -11,18 +11,23 @@ use std::time::{Duration, Instant};
 pub struct Board {
     pub target: &'static str,
     machine: &'static str,
+    /// The core to name to the compiler, where it isn't the one of the firmware's configuration.
+    core: Option<&'static str>,
 }
 
 /// Cortex-M4F: DSP instructions and an FPU.
-pub const M4F: Board = Board { target: "thumbv7em-none-eabihf", machine: "mps2-an386" };
+pub const M4F: Board = Board { target: "thumbv7em-none-eabihf", machine: "mps2-an386", core: None };
 /// Cortex-M7: the same code, another core.
-pub const M7: Board = Board { target: "thumbv7em-none-eabihf", machine: "mps2-an500" };
+pub const M7: Board = Board { target: "thumbv7em-none-eabihf", machine: "mps2-an500", core: None };
 /// Cortex-M33: Armv8-M, DSP instructions and an FPU.
-pub const M33: Board = Board { target: "thumbv8m.main-none-eabihf", machine: "mps2-an505" };
+pub const M33: Board = Board { target: "thumbv8m.main-none-eabihf", machine: "mps2-an505", core: None };
+/// Cortex-M55: the same architecture a step further, other addresses.
+pub const M55: Board =
+    Board { target: "thumbv8m.main-none-eabihf", machine: "mps3-an547", core: Some("cortex-m55") };
 /// Cortex-M3: integers only, floats in software.
-pub const M3: Board = Board { target: "thumbv7m-none-eabi", machine: "mps2-an385" };
+pub const M3: Board = Board { target: "thumbv7m-none-eabi", machine: "mps2-an385", core: None };
 /// The instructions of a Cortex-M0, on a Cortex-M3, which has them all.
-pub const M0: Board = Board { target: "thumbv6m-none-eabi", machine: "mps2-an385" };
+pub const M0: Board = Board { target: "thumbv6m-none-eabi", machine: "mps2-an385", core: None };
 
 /// How a program ended, and what it said.
 #[derive(Debug)]
@@ -172,8 +177,12 @@ fn build_program(
     program: &[&str],
 ) -> Result<PathBuf, String> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cortex-m");
-    let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cortex-m");
+    // Two cores of one target must not overwrite each other's programs.
+    let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(board.core.unwrap_or("cortex-m"));
     let mut cargo = Command::new(env!("CARGO"));
+    if let Some(core) = board.core {
+        cargo.env("RUSTFLAGS", format!("-C target-cpu={core}"));
+    }
     cargo.args(["build", "--release", "--quiet", "--target", board.target]).args(program);
     cargo.current_dir(package).env("CARGO_TARGET_DIR", &target_dir).env("SMIDGEN_MODEL", model);
     for setting in

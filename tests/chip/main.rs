@@ -18,7 +18,7 @@ mod workstation;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use board::{Board, M0, M3, M4F, M7, M33};
+use board::{Board, M0, M3, M4F, M7, M33, M55};
 use machine::{AARCH64, ARMV7, Machine, WASM};
 use smidgen_runtime::config::Config;
 use smidgen_runtime::format::{DType, KvType, Prefix};
@@ -197,6 +197,16 @@ fn llama_q8_on_a_cortex_m33() {
 }
 
 #[test]
+fn llama_q8_on_a_cortex_m55() {
+    random_model(M55, "llama-q8", models::LLAMA, DType::Q8, KvType::Q8);
+}
+
+#[test]
+fn gpt2_q4_on_a_cortex_m55() {
+    random_model(M55, "gpt2-q4", models::GPT2, DType::Q4, KvType::Q8);
+}
+
+#[test]
 fn gpt2_q4_on_a_cortex_m33() {
     random_model(M33, "gpt2-q4", models::GPT2, DType::Q4, KvType::Q8);
 }
@@ -302,7 +312,7 @@ fn kernels_equal_their_definition_on_the_chip() {
 
 #[test]
 fn the_clock_counts_instructions() {
-    for (board, tick) in [(M4F, 40), (M33, 50)] {
+    for (board, tick) in [(M4F, 40), (M33, 50), (M55, 32)] {
         if !board::available(board) {
             continue;
         }
@@ -319,7 +329,7 @@ fn the_clock_counts_instructions() {
 
 #[test]
 fn a_panic_a_fault_and_a_stack_overflow_fail_the_program() {
-    for board in [M4F, M33] {
+    for board in [M4F, M33, M55] {
         if board::available(board) {
             what_must_not_happen_fails(board);
         }

@@ -6,8 +6,14 @@ use core::ptr::{read_volatile, write_volatile};
 
 use embedded_io::{ErrorType, Read, Write};
 
-/// In the secure alias of a Cortex-M33's peripherals.
-const UART: usize = if cfg!(armv8m) { 0x5020_0000 } else { 0x4000_4000 };
+/// In the secure alias of a Cortex-M33's and a Cortex-M55's peripherals.
+const UART: usize = if cfg!(cortex_m55) {
+    0x5930_3000
+} else if cfg!(armv8m) {
+    0x5020_0000
+} else {
+    0x4000_4000
+};
 const DATA: *mut u32 = UART as *mut u32;
 const STATE: *mut u32 = (UART + 4) as *mut u32;
 const CTRL: *mut u32 = (UART + 8) as *mut u32;
