@@ -5,6 +5,7 @@
 //! checkpoint with the bits that it would have had.
 
 pub mod checkpoint;
+mod choices;
 pub mod config;
 mod error;
 pub mod finish;
@@ -19,6 +20,7 @@ mod prepare;
 mod start;
 mod stdin;
 mod train;
+mod trainer;
 mod watch;
 mod weights;
 
