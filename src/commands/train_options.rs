@@ -184,7 +184,7 @@ impl NewRun {
                 config.training.qat = Some(choice.quant);
             }
             if self.lr.is_none() {
-                config.training.lr = suggested_lr(choice.model.dim);
+                config.training.lr = suggested_lr(config.training.optimizer, choice.model.dim);
             }
             config.model = choice.model;
         }
@@ -210,6 +210,11 @@ impl NewRun {
             ..base.data
         };
         let defaults = base.training;
+        let optimizer = match self.optimizer {
+            Some(Optimizer::Adamw) => OptimizerChoice::AdamW,
+            Some(Optimizer::Muon) => OptimizerChoice::Muon,
+            None => defaults.optimizer,
+        };
         let training = TrainingConfig {
             length: match (self.steps, self.minutes, self.epochs) {
                 (Some(steps), ..) => Length::Steps(steps),
@@ -231,12 +236,8 @@ impl NewRun {
             },
             grad_checkpoint: self.grad_checkpoint,
             // 0 means: suitable for a model that is not known yet.
-            lr: self.lr.unwrap_or_else(|| if self.from.is_some() { 0.0 } else { suggested_lr(dim) }),
-            optimizer: match self.optimizer {
-                Some(Optimizer::Adamw) => OptimizerChoice::AdamW,
-                Some(Optimizer::Muon) => OptimizerChoice::Muon,
-                None => defaults.optimizer,
-            },
+            lr: self.lr.unwrap_or(if self.from.is_some() { 0.0 } else { suggested_lr(optimizer, dim) }),
+            optimizer,
             schedule: match self.schedule {
                 Some(Schedule::Cosine) => ScheduleChoice::Cosine,
                 Some(Schedule::Wsd) => ScheduleChoice::Wsd,

@@ -191,7 +191,7 @@ impl Default for TrainingConfig {
             precision: PrecisionChoice::default(),
             moments: MomentsChoice::default(),
             grad_checkpoint: false,
-            lr: suggested_lr(ModelConfig::default().dim),
+            lr: suggested_lr(OptimizerChoice::default(), ModelConfig::default().dim),
             optimizer: OptimizerChoice::default(),
             schedule: ScheduleChoice::default(),
             cooldown: 0.5,
@@ -216,9 +216,14 @@ impl Default for TrainingConfig {
     }
 }
 
-/// A learning rate for a model of this width: wider ones need smaller steps.
-pub fn suggested_lr(dim: u32) -> f64 {
-    let lr = 8e-3 * (64.0 / f64::from(dim.max(1))).powf(0.75);
+/// A learning rate for a model of this width: wider ones need smaller steps, AdamW's more so than Muon's, whose
+/// steps are of a size whatever the gradient's.
+pub fn suggested_lr(optimizer: OptimizerChoice, dim: u32) -> f64 {
+    let power = match optimizer {
+        OptimizerChoice::AdamW => 0.75,
+        OptimizerChoice::Muon => 1.0 / 3.0,
+    };
+    let lr = 8e-3 * (64.0 / f64::from(dim.max(1))).powf(power);
     // Two digits: a number to be read and typed.
     let unit = 10f64.powf(lr.log10().floor() - 1.0);
     (lr / unit).round() * unit
@@ -365,7 +370,11 @@ impl RunConfig {
 
     /// The highest learning rate of the rounded part: an eighth of what suits the width unless told.
     pub fn qat_lr(&self) -> f64 {
-        if self.training.qat_lr > 0.0 { self.training.qat_lr } else { suggested_lr(self.model.dim) / 8.0 }
+        if self.training.qat_lr > 0.0 {
+            self.training.qat_lr
+        } else {
+            suggested_lr(OptimizerChoice::AdamW, self.model.dim) / 8.0
+        }
     }
 
     /// Tokens that one optimizer step sees.

@@ -38,7 +38,7 @@ pub(super) fn complete(config: &mut RunConfig) -> Result<(), TrainError> {
     config.training.moments = config.training.moments.of(precision).into();
     if config.training.lr == 0.0 {
         let part = if config.from.is_some() { FINE_TUNING_LR } else { 1.0 };
-        config.training.lr = suggested_lr(config.model.dim) * part;
+        config.training.lr = suggested_lr(config.training.optimizer, config.model.dim) * part;
     }
     Ok(())
 }

@@ -170,7 +170,7 @@ pub(in crate::kernels) fn store_value(value: &[f32], position: usize, values: &m
 #[inline(never)]
 fn store(head: &[f32], position: usize, places: &mut [i8], unit: usize) -> u8 {
     let scale = kv_scale(super::largest_magnitude(head));
-    let at = position / QUAD * QUAD * (head.len() + unit - 1 & !(unit - 1)) + position % QUAD * unit;
+    let at = position / QUAD * QUAD * ((head.len() + unit - 1) & !(unit - 1)) + position % QUAD * unit;
     #[cfg(target_abi = "eabihf")]
     if let (fours, []) = head.as_chunks::<4>()
         && scale < LARGEST_SCALE

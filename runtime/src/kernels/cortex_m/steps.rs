@@ -149,9 +149,9 @@ fn block(values: &[f32], quants: &mut [i8]) -> f32 {
         body.fill(0);
         return scale;
     }
-    // SAFETY: reads the fours, of which there are some, and writes as many bytes. An integer is in the lowest
-    // bits of its sum with 1.5 · 2²³.
     if !fours.is_empty() {
+        // SAFETY: reads the fours, of which there are some, and writes as many bytes. An integer is in the lowest
+        // bits of its sum with 1.5 · 2²³.
         unsafe {
             asm!(
                 r"
