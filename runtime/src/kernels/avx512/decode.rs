@@ -132,7 +132,9 @@ impl<const BITS: usize> Weights<'_, BITS> {
     ///
     /// # Safety
     /// As above; `out` is at most 4 · `Q` places.
-    #[inline]
+    // By itself: as a part of its sixteen callers the compiler ran out of patience, now and then, and called `dots`
+    // instead of inlining it, a tenth of the speed.
+    #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     unsafe fn slab<const Q: usize, const REST: usize>(
         &self,
@@ -185,9 +187,11 @@ impl<const BITS: usize> Weights<'_, BITS> {
     /// 4 bits, 32) columns gives to row r.
     ///
     /// # Safety
-    /// The quad and the block exist, the block has `G` groups, and `spread` has it in place `kept`.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    /// The quad and the block exist, the block has `G` groups, and `spread` has it in place `kept`; the CPU
+    /// has what [`Self::slab`] names.
+    // Not left to the compiler, which called it instead after changes elsewhere, a tenth of the speed; and it allows
+    // this only without naming CPU features.
+    #[inline(always)]
     unsafe fn dots<const G: usize>(
         &self,
         quad: usize,
@@ -195,60 +199,64 @@ impl<const BITS: usize> Weights<'_, BITS> {
         spread: &Spread,
         kept: usize,
     ) -> __m512i {
-        let zero = _mm512_setzero_si512();
-        let (quants, shifts) = (&spread.quants[kept * GROUPS..], &spread.shifts[kept * GROUPS / FOUR..]);
-        let weights = self.at(quad, block);
-        // SAFETY: the block's multipliers are there, four bytes a group.
-        let multipliers =
-            unsafe { self.planes.multipliers.as_ptr().add((quad * self.groups + block * GROUPS) * QUAD) };
-        let mut exact = zero;
-        for f in 0..G.div_ceil(FOUR) {
-            let n = (G - f * FOUR).min(FOUR);
-            // SAFETY: the mask covers only the multipliers that there are.
-            let bytes = unsafe {
-                if n == FOUR {
-                    _mm_loadu_si128(multipliers.add(f * FOUR * QUAD).cast())
-                } else {
-                    let mask = ((1_u32 << (4 * n)) - 1) as u16;
-                    _mm_maskz_loadu_epi8(mask, multipliers.add(f * FOUR * QUAD).cast())
-                }
-            };
-            let factors = _mm512_cvtepu8_epi32(bytes);
-            let mut dots = [zero; FOUR];
-            for (i, dots) in dots.iter_mut().enumerate().take(n) {
-                let g = f * FOUR + i;
-                // SAFETY: the group's bytes are there, and `spread` has written its vectors.
-                *dots = unsafe {
-                    group_dots::<BITS>(weights.add(g * group_bytes(BITS)), quants[g].map(|x| x.assume_init()))
+        // SAFETY: the caller's promise, of CPU, quad, block and groups: the multipliers are there, four bytes a group,
+        // and masks cover only those that there are; so are the groups' bytes, and `spread` has written their
+        // vectors.
+        unsafe {
+            let zero = _mm512_setzero_si512();
+            let (quants, shifts) = (&spread.quants[kept * GROUPS..], &spread.shifts[kept * GROUPS / FOUR..]);
+            let weights = self.at(quad, block);
+            let multipliers =
+                self.planes.multipliers.as_ptr().add((quad * self.groups + block * GROUPS) * QUAD);
+            let mut exact = zero;
+            for f in 0..G.div_ceil(FOUR) {
+                let n = (G - f * FOUR).min(FOUR);
+                let bytes = {
+                    if n == FOUR {
+                        _mm_loadu_si128(multipliers.add(f * FOUR * QUAD).cast())
+                    } else {
+                        let mask = ((1_u32 << (4 * n)) - 1) as u16;
+                        _mm_maskz_loadu_epi8(mask, multipliers.add(f * FOUR * QUAD).cast())
+                    }
                 };
-            }
-            if BITS == 8 {
-                let factor: [__m512i; FOUR] = [
-                    _mm512_shuffle_i32x4::<0x00>(factors, factors),
-                    _mm512_shuffle_i32x4::<0x55>(factors, factors),
-                    _mm512_shuffle_i32x4::<0xAA>(factors, factors),
-                    _mm512_shuffle_i32x4::<0xFF>(factors, factors),
-                ];
-                for (dots, factor) in dots.into_iter().zip(factor).take(n) {
-                    exact = _mm512_add_epi32(exact, _mm512_mullo_epi32(dots, factor));
+                let factors = _mm512_cvtepu8_epi32(bytes);
+                let mut dots = [zero; FOUR];
+                for (i, dots) in dots.iter_mut().enumerate().take(n) {
+                    let g = f * FOUR + i;
+                    *dots = group_dots::<BITS>(
+                        weights.add(g * group_bytes(BITS)),
+                        quants[g].map(|x| x.assume_init()),
+                    );
                 }
-            } else {
-                // Sums of eight products of at most 15 · 127 have 16 bits: two groups' sums of a row
-                // side by side are multiplied and added up in one instruction.
-                let bytes = _mm512_broadcast_i32x4(bytes);
-                for (dots, order) in dots.chunks_exact(2).zip(PAIRED_MULTIPLIERS).take(n.div_ceil(2)) {
-                    let pairs = _mm512_permutex2var_epi16(dots[0], pairs_order(), dots[1]);
-                    let factors =
-                        _mm512_shuffle_epi8(bytes, _mm512_set4_epi32(order[3], order[2], order[1], order[0]));
-                    exact = _mm512_dpwssd_epi32(exact, pairs, factors);
+                if BITS == 8 {
+                    let factor: [__m512i; FOUR] = [
+                        _mm512_shuffle_i32x4::<0x00>(factors, factors),
+                        _mm512_shuffle_i32x4::<0x55>(factors, factors),
+                        _mm512_shuffle_i32x4::<0xAA>(factors, factors),
+                        _mm512_shuffle_i32x4::<0xFF>(factors, factors),
+                    ];
+                    for (dots, factor) in dots.into_iter().zip(factor).take(n) {
+                        exact = _mm512_add_epi32(exact, _mm512_mullo_epi32(dots, factor));
+                    }
+                } else {
+                    // Sums of eight products of at most 15 · 127 have 16 bits: two groups' sums of a row
+                    // side by side are multiplied and added up in one instruction.
+                    let bytes = _mm512_broadcast_i32x4(bytes);
+                    for (dots, order) in dots.chunks_exact(2).zip(PAIRED_MULTIPLIERS).take(n.div_ceil(2)) {
+                        let pairs = _mm512_permutex2var_epi16(dots[0], pairs_order(), dots[1]);
+                        let factors = _mm512_shuffle_epi8(
+                            bytes,
+                            _mm512_set4_epi32(order[3], order[2], order[1], order[0]),
+                        );
+                        exact = _mm512_dpwssd_epi32(exact, pairs, factors);
+                    }
                 }
+                // What the weights' shift has added, times what it was multiplied with.
+                let shifts = shifts[f].assume_init();
+                exact = _mm512_sub_epi32(exact, _mm512_mullo_epi32(factors, shifts));
             }
-            // What the weights' shift has added, times what it was multiplied with.
-            // SAFETY: `spread` has written a vector for these four groups.
-            let shifts = unsafe { shifts[f].assume_init() };
-            exact = _mm512_sub_epi32(exact, _mm512_mullo_epi32(factors, shifts));
+            exact
         }
-        exact
     }
 }
 
